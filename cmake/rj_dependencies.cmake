@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The libraries that libramjet needs, by their pkg-config names. ramjet.pc and ramjetConfig.cmake
+# are made from the same list. bench/ looks for jansson itself, tests/ for criterion.
+
+set(RJ_PKGS libibverbs librdmacm numa hwloc libzstd libxxhash liburing)
+
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+
+set(RJ_LIBS Threads::Threads)
+foreach(pkg IN LISTS RJ_PKGS)
+	pkg_check_modules(${pkg} REQUIRED IMPORTED_TARGET ${pkg})
+	list(APPEND RJ_LIBS PkgConfig::${pkg})
+endforeach()

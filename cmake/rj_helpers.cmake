@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# What the folders' CMakeLists.txt are written in.
+
+# rj_sources(a.c sub/b.c ...): add these files of this folder to the library.
+function(rj_sources)
+	list(TRANSFORM ARGN PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+	set_property(GLOBAL APPEND PROPERTY RJ_SOURCES ${ARGN})
+endfunction()
+
+# rj_convenience_library(name a.c ...): code shared by several programs of bench/ or tests/, never
+# installed. An empty list is fine.
+function(rj_convenience_library name)
+	if(ARGN)
+		add_library(${name} STATIC ${ARGN})
+		set(scope PUBLIC)
+	else()
+		add_library(${name} INTERFACE)
+		set(scope INTERFACE)
+	endif()
+	target_link_libraries(${name} ${scope} rj_flags Threads::Threads)
+	target_include_directories(${name} ${scope} ${PROJECT_SOURCE_DIR}/include)
+endfunction()
+
+# rj_bench_program(name a.c ...): build/<preset>/bench/<name>, on the public shared library.
+function(rj_bench_program name)
+	add_executable(${name} ${ARGN})
+	target_link_libraries(${name} PRIVATE rj_flags rj_bench_common rj_guest ramjet)
+	set_target_properties(${name} PROPERTIES
+		RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench
+		INSTALL_RPATH "\$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+	install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()
