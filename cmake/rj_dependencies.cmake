@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # The libraries that libramjet needs, by their pkg-config names. ramjet.pc and ramjetConfig.cmake
-# are made from the same list. bench/ looks for jansson itself, tests/ for criterion.
+# are made from the same list.
 
 set(RJ_PKGS libibverbs librdmacm numa hwloc libzstd libxxhash liburing)
 
@@ -13,3 +13,11 @@ foreach(pkg IN LISTS RJ_PKGS)
 	pkg_check_modules(${pkg} REQUIRED IMPORTED_TARGET ${pkg})
 	list(APPEND RJ_LIBS PkgConfig::${pkg})
 endforeach()
+
+# Not for the library.
+if(RJ_BUILD_BENCH)
+	pkg_check_modules(jansson REQUIRED IMPORTED_TARGET jansson)
+endif()
+if(RJ_BUILD_TESTS)
+	pkg_check_modules(criterion REQUIRED IMPORTED_TARGET criterion)
+endif()

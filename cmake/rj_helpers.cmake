@@ -8,17 +8,18 @@ function(rj_sources)
 	set_property(GLOBAL APPEND PROPERTY RJ_SOURCES ${ARGN})
 endfunction()
 
-# rj_convenience_library(name a.c ...): code shared by several programs of bench/ or tests/, never
-# installed. An empty list is fine.
+# rj_convenience_library(name a.c ... [LIBS lib...]): code shared by several programs of bench/ or
+# tests/, never installed. An empty list is fine.
 function(rj_convenience_library name)
-	if(ARGN)
-		add_library(${name} STATIC ${ARGN})
+	cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LIBS")
+	if(arg_UNPARSED_ARGUMENTS)
+		add_library(${name} STATIC ${arg_UNPARSED_ARGUMENTS})
 		set(scope PUBLIC)
 	else()
 		add_library(${name} INTERFACE)
 		set(scope INTERFACE)
 	endif()
-	target_link_libraries(${name} ${scope} rj_flags Threads::Threads)
+	target_link_libraries(${name} ${scope} rj_flags ${arg_LIBS} Threads::Threads)
 	target_include_directories(${name} ${scope} ${PROJECT_SOURCE_DIR}/include)
 endfunction()
 
