@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "base/bitmap.h"
+
+#include <sys/mman.h>
+
+/* Call op(word, mask) for each word that [first, first + n) touches. */
+#define FOR_EACH_MASK(first, n, word, mask)                                                        \
+	for (uint64_t bit_ = (first), end_ = (first) + (n), word, mask; bit_ < end_ &&             \
+	     (word = bit_ / RJI_WORD_BITS,                                                         \
+	     mask = rji_word_mask(bit_ % RJI_WORD_BITS,                                            \
+				  end_ - word * RJI_WORD_BITS < RJI_WORD_BITS                       \
+					  ? (unsigned int)(end_ - word * RJI_WORD_BITS)            \
+					  : RJI_WORD_BITS),                                        \
+	     1);                                                                                   \
+	     bit_ = (word + 1) * RJI_WORD_BITS)
+
+void rji_bitmap_set_range(uint64_t *map, uint64_t first, uint64_t n)
+{
+	FOR_EACH_MASK(first, n, word, mask)
+		map[word] |= mask;
+}
+
+void rji_bitmap_clear_range(uint64_t *map, uint64_t first, uint64_t n)
+{
+	FOR_EACH_MASK(first, n, word, mask)
+		map[word] &= ~mask;
+}
+
+uint64_t rji_bitmap_weight(const uint64_t *map, uint64_t n_words)
+{
+	uint64_t weight = 0;
+
+	for (uint64_t i = 0; i < n_words; i++)
+		weight += (uint64_t)__builtin_popcountll(map[i]);
+	return weight;
+}
+
+/* The first bit at or after bit, below end, whose value is wanted; end if there is none. */
+static uint64_t next_bit(const uint64_t *map, uint64_t bit, uint64_t end, bool wanted)
+{
+	while (bit < end) {
+		uint64_t word = map[bit / RJI_WORD_BITS];
+		uint64_t hits = (wanted ? word : ~word) >> (bit % RJI_WORD_BITS);
+
+		if (hits) {
+			bit += (uint64_t)__builtin_ctzll(hits);
+			return bit < end ? bit : end;
+		}
+		bit = (bit / RJI_WORD_BITS + 1) * RJI_WORD_BITS;
+	}
+	return end;
+}
+
+uint64_t rji_bitmap_next_run(const uint64_t *map, uint64_t *first, uint64_t end)
+{
+	uint64_t start = next_bit(map, *first, end, true);
+
+	if (start >= end)
+		return 0;
+	*first = start;
+	return next_bit(map, start, end, false) - start;
+}
+
+static size_t map_bytes(uint64_t n_bits)
+{
+	size_t bytes = rji_bitmap_words(n_bits) * sizeof(uint64_t);
+
+	return bytes ? bytes : sizeof(uint64_t);
+}
+
+uint64_t *rji_bitmap_alloc(uint64_t n_bits)
+{
+	void *map = mmap(NULL, map_bytes(n_bits), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return map == MAP_FAILED ? NULL : map;
+}
+
+void rji_bitmap_free(uint64_t *map, uint64_t n_bits)
+{
+	if (map)
+		munmap(map, map_bytes(n_bits));
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RJI_BASE_CLOCK_H
+#define RJI_BASE_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+#define RJI_NS_PER_MS 1000000ull
+#define RJI_NS_PER_S 1000000000ull
+
+static inline uint64_t rji_clock_ns(clockid_t id)
+{
+	struct timespec ts;
+
+	clock_gettime(id, &ts);
+	return (uint64_t)ts.tv_sec * RJI_NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* The clock of all deadlines and durations. */
+static inline uint64_t rji_now_ns(void)
+{
+	return rji_clock_ns(CLOCK_MONOTONIC);
+}
+
+/* CPU time of the calling thread, user and system. */
+static inline uint64_t rji_thread_cpu_ns(void)
+{
+	return rji_clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+/* Milliseconds until a deadline, for poll(): rounded up, 0 when it has passed, -1 for none (0). */
+static inline int rji_ms_until(uint64_t deadline_ns)
+{
+	uint64_t now;
+
+	if (!deadline_ns)
+		return -1;
+	now = rji_now_ns();
+	if (deadline_ns <= now)
+		return 0;
+	return (int)((deadline_ns - now + RJI_NS_PER_MS - 1) / RJI_NS_PER_MS);
+}
+
+#endif

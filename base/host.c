@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "base/host.h"
+
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void rji_log(const struct rji_host *host, enum rj_log_level level, const char *fmt, ...)
+{
+	char line[1024];
+	va_list ap;
+
+	if (!host || !host->log || level > host->log_level)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	host->log(host->arg, level, line);
+}
+
+/* What a new thread needs to name itself before it runs fn. */
+struct start {
+	void *(*fn)(void *);
+	void *arg;
+	char role[16];
+};
+
+static void *named_thread(void *p)
+{
+	struct start start = *(struct start *)p;
+
+	free(p);
+	pthread_setname_np(pthread_self(), start.role);
+	return start.fn(start.arg);
+}
+
+static int spawn_blocking_signals(void *(*fn)(void *), void *arg, pthread_t *t_p)
+{
+	sigset_t all, before;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(t_p, NULL, fn, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -err;
+}
+
+int rji_thread_start(const struct rji_host *host, const char *role, void *(*fn)(void *), void *arg,
+		     pthread_t *t_p)
+{
+	struct start *start = malloc(sizeof(*start));
+	int ret;
+
+	if (!start)
+		return -ENOMEM;
+	start->fn = fn;
+	start->arg = arg;
+	snprintf(start->role, sizeof(start->role), "%s", role);
+	if (host && host->spawn)
+		ret = host->spawn(host->arg, start->role, named_thread, start, t_p);
+	else
+		ret = spawn_blocking_signals(named_thread, start, t_p);
+	if (ret < 0)
+		free(start);
+	return ret < 0 ? ret : 0;
+}
