@@ -27,8 +27,10 @@ endfunction()
 function(rj_bench_program name)
 	add_executable(${name} ${ARGN})
 	target_link_libraries(${name} PRIVATE rj_flags rj_bench_common rj_guest ramjet)
+	# bench/ lies beside lib/ in the build tree as bin/ does where installed: one path fits both.
 	set_target_properties(${name} PROPERTIES
 		RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench
+		BUILD_WITH_INSTALL_RPATH ON
 		INSTALL_RPATH "\$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 	install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()

@@ -26,6 +26,7 @@ if(NOT RJ_SANITIZE)	# clang leaves the sanitizers' symbols to the program
 	target_link_options(ramjet PRIVATE LINKER:--no-undefined)
 endif()
 set_target_properties(ramjet PROPERTIES
+	LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_LIBDIR}
 	VERSION ${PROJECT_VERSION}
 	SOVERSION ${PROJECT_VERSION_MAJOR}
 	LINK_DEPENDS ${map}
