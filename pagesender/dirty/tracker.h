@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RJI_PAGESENDER_DIRTY_TRACKER_H
+#define RJI_PAGESENDER_DIRTY_TRACKER_H
+
+#include <ramjet/tracker.h>
+
+/* What rj_tracker_create() makes; whoever harvests calls ops with t. */
+struct rj_tracker {
+	struct rj_tracker_ops ops;
+	void *t;
+};
+
+#endif
