@@ -60,7 +60,7 @@ int rji_thread_start(const struct rji_host *host, const char *role, void *(*fn)(
 		return -ENOMEM;
 	start->fn = fn;
 	start->arg = arg;
-	snprintf(start->role, sizeof(start->role), "%s", role);
+	snprintf(start->role, sizeof(start->role), "%.15s", role);
 	if (host && host->spawn)
 		ret = host->spawn(host->arg, start->role, named_thread, start, t_p);
 	else

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "pagesender/dirty/plain.h"
+
+#include "base/bitmap.h"
+
+void rji_plain_mark(rji_plain_word *map, uint64_t first_page, uint64_t n_pages)
+{
+	uint64_t end = first_page + n_pages;
+
+	while (first_page < end) {
+		uint64_t word = first_page / RJI_WORD_BITS;
+		uint64_t next = (word + 1) * RJI_WORD_BITS;
+		uint64_t mask = rji_word_mask(first_page % RJI_WORD_BITS,
+					      next <= end ? RJI_WORD_BITS : (unsigned int)(end % RJI_WORD_BITS));
+
+		atomic_fetch_or_explicit(&map[word], mask, memory_order_release); /* pairs with rearm */
+		first_page = next;
+	}
+}
+
+void rji_plain_collect(const rji_plain_word *map, uint64_t n_words, uint64_t *bits)
+{
+	for (uint64_t i = 0; i < n_words; i++) {
+		uint64_t word = atomic_load_explicit(&map[i], memory_order_relaxed); /* rearm orders */
+
+		if (word)
+			bits[i] |= word;
+	}
+}
+
+void rji_plain_rearm(rji_plain_word *map, uint64_t n_words, const uint64_t *bits)
+{
+	for (uint64_t i = 0; i < n_words; i++) {
+		if (bits[i] & atomic_load_explicit(&map[i], memory_order_relaxed))
+			atomic_fetch_and_explicit(&map[i], ~bits[i], memory_order_acquire); /* pairs with mark */
+	}
+}

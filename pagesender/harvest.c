@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "pagesender/harvest.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bitmap.h"
+#include "base/clock.h"
+
+static void raise_to(_Atomic uint64_t *max, uint64_t value)
+{
+	uint64_t seen = atomic_load_explicit(max, memory_order_relaxed);
+
+	while (value > seen &&
+	       !atomic_compare_exchange_weak_explicit(max, &seen, value, memory_order_relaxed,
+						      memory_order_relaxed))
+		;
+}
+
+static uint64_t div_up(uint64_t a, uint64_t b)
+{
+	return (a + b - 1) / b;
+}
+
+int rji_harvest_init(struct rji_harvest *h, struct rji_pageset *set, struct rji_holds *holds)
+{
+	uint64_t n = 0;
+
+	memset(h, 0, sizeof(*h));
+	for (uint32_t i = 0; i < set->n_regions; i++)
+		n += div_up(set->region[i].n_pages, set->region[i].window_pages);
+	h->windows = calloc(n ? n : 1, sizeof(*h->windows));
+	if (!h->windows)
+		return -ENOMEM;
+	h->max_windows = (uint32_t)n;
+	h->set = set;
+	h->holds = holds;
+	return 0;
+}
+
+void rji_harvest_fini(struct rji_harvest *h)
+{
+	free(h->windows);
+	h->windows = NULL;
+}
+
+/* One region: every tracker ORs into its pending bits. */
+static int collect_region(struct rji_harvest *h, uint32_t number, struct rj_error *err)
+{
+	struct rji_pageset_region *r = &h->set->region[number];
+
+	rji_plain_collect(r->marked, r->n_words, r->pending);
+	for (uint32_t i = 0; i < r->n_trackers; i++) {
+		const struct rji_attached *a = &r->trackers[i];
+		uint64_t start = rji_now_ns();
+		int ret = a->ops->collect(a->t, number, 0, r->n_pages, r->pending);
+
+		raise_to(&h->collect_max_ns, rji_now_ns() - start);
+		if (ret < 0)
+			return rji_fail_sys(err, RJ_E_TRACKER, -ret, "the tracker '%s' cannot tell what is dirty in region '%s'",
+					    a->ops->name, r->name);
+	}
+	return 0;
+}
+
+int rji_harvest_collect(struct rji_harvest *h, struct rji_dirt *dirt_p, struct rj_error *err)
+{
+	struct rji_dirt dirt = { 0 };
+
+	for (uint32_t i = 0; i < h->set->n_regions; i++) {
+		struct rji_pageset_region *r = &h->set->region[i];
+		uint64_t before = rji_bitmap_weight(r->pending, r->n_words), after;
+		int ret = collect_region(h, i, err);
+
+		if (ret < 0)
+			return ret;
+		after = rji_bitmap_weight(r->pending, r->n_words);
+		dirt.new_pages += after - before;
+		dirt.new_bytes += (after - before) << r->page_shift;
+		dirt.pending_pages += after;
+		dirt.pending_bytes += after << r->page_shift;
+	}
+	*dirt_p = dirt;
+	return 0;
+}
+
+static bool any_set(const uint64_t *words, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++) {
+		if (words[i])
+			return true;
+	}
+	return false;
+}
+
+/* The words of a window's pages. */
+static uint64_t *window_words(uint64_t *map, const struct rji_window *w)
+{
+	return map + w->first_page / RJI_WORD_BITS;
+}
+
+static void line_up(struct rji_harvest *h, uint32_t region, uint64_t first_page)
+{
+	struct rji_pageset_region *r = &h->set->region[region];
+	uint64_t left = r->n_pages - first_page;
+	struct rji_window *w = &h->windows[h->n_windows];
+
+	w->region = region;
+	w->first_page = first_page;
+	w->n_pages = left < r->window_pages ? left : r->window_pages;
+	w->n_spans = (uint32_t)div_up(w->n_pages, r->span_pages);
+	atomic_store_explicit(&w->next_span, 0, memory_order_relaxed);
+	atomic_store_explicit(&w->opened, false, memory_order_relaxed);
+	if (any_set(window_words(r->pending, w), rji_bitmap_words(w->n_pages)))
+		h->n_windows++;
+}
+
+uint32_t rji_harvest_begin_round(struct rji_harvest *h)
+{
+	h->n_windows = 0;
+	for (uint32_t i = 0; i < h->set->n_regions; i++) {
+		for (uint64_t p = 0; p < h->set->region[i].n_pages; p += h->set->region[i].window_pages)
+			line_up(h, i, p);
+	}
+	atomic_store_explicit(&h->next_window, 0, memory_order_relaxed);
+	atomic_store_explicit(&h->n_unopened, h->n_windows, memory_order_relaxed);
+	atomic_store_explicit(&h->abort, false, memory_order_release); /* with the job hand-over to the lanes */
+	return h->n_windows;
+}
+
+void rji_harvest_fenced(struct rji_harvest *h)
+{
+	for (uint32_t i = 0; i < h->n_windows; i++) {
+		const struct rji_window *w = &h->windows[i];
+
+		memset(window_words(h->set->region[w->region].unfenced, w), 0,
+		       rji_bitmap_words(w->n_pages) * sizeof(uint64_t));
+	}
+}
+
+void rji_harvest_cursor_init(struct rji_harvest_cursor *c)
+{
+	c->mine = NULL;
+	c->helping = false;
+}
+
+/*
+ * Re-arm exactly what is pending in the window, in every tracker. A tracker may find more that is dirty in the same step; it is pending
+ * then. The plain bitmap comes last, so that it is re-armed for that as well.
+ */
+static int rearm(struct rji_harvest *h, const struct rji_window *w, struct rj_error *err)
+{
+	struct rji_pageset_region *r = &h->set->region[w->region];
+	uint64_t *pending = window_words(r->pending, w);
+	uint64_t start = rji_now_ns();
+
+	for (uint32_t i = 0; i < r->n_trackers; i++) {
+		const struct rji_attached *a = &r->trackers[i];
+		int ret = a->ops->rearm ?
+				  a->ops->rearm(a->t, w->region, w->first_page, w->n_pages, pending) : 0;
+
+		if (ret < 0)
+			return rji_fail_sys(err, RJ_E_TRACKER, -ret, "the tracker '%s' cannot re-arm region '%s'",
+					    a->ops->name, r->name);
+	}
+	rji_plain_rearm(r->marked + w->first_page / RJI_WORD_BITS, rji_bitmap_words(w->n_pages), pending);
+	raise_to(&h->rearm_max_ns, rji_now_ns() - start);
+	return 0;
+}
+
+/* Move a span's pending pages, but those held, to unfenced and into the cursor. False: there are none. */
+static bool take(struct rji_harvest *h, struct rji_harvest_cursor *c, const struct rji_window *w,
+		 uint32_t number, struct rji_span *span_p)
+{
+	struct rji_pageset_region *r = &h->set->region[w->region];
+	uint64_t offset = number * r->span_pages;
+	uint64_t left = w->n_pages - offset;
+	uint64_t first = (w->first_page + offset) / RJI_WORD_BITS;
+	uint64_t n_words, any = 0;
+
+	span_p->region = w->region;
+	span_p->first_page = w->first_page + offset;
+	span_p->n_pages = left < r->span_pages ? left : r->span_pages;
+	span_p->bits = c->bits;
+	n_words = rji_bitmap_words(span_p->n_pages);
+	memcpy(c->bits, r->pending + first, n_words * sizeof(uint64_t));
+	rji_holds_mask(h->holds, span_p->region, span_p->first_page, span_p->n_pages, c->bits);
+	for (uint64_t i = 0; i < n_words; i++) {
+		r->pending[first + i] &= ~c->bits[i];
+		r->unfenced[first + i] |= c->bits[i];
+		any |= c->bits[i];
+	}
+	return any;
+}
+
+/* The next span of one window. */
+static bool take_from(struct rji_harvest *h, struct rji_harvest_cursor *c, struct rji_window *w,
+		      struct rji_span *span_p)
+{
+	for (;;) {
+		uint32_t number = atomic_fetch_add_explicit(&w->next_span, 1, memory_order_relaxed);
+
+		if (number >= w->n_spans) {
+			atomic_fetch_sub_explicit(&w->next_span, 1, memory_order_relaxed);
+			return false;
+		}
+		if (take(h, c, w, number, span_p))
+			return true;
+	}
+}
+
+/* Open the next window nobody has. 1, 0: none left, or negative. */
+static int open_window(struct rji_harvest *h, struct rji_harvest_cursor *c, struct rj_error *err)
+{
+	uint32_t number = atomic_fetch_add_explicit(&h->next_window, 1, memory_order_relaxed);
+	int ret;
+
+	if (number >= h->n_windows)
+		return 0;
+	c->mine = &h->windows[number];
+	ret = rearm(h, c->mine, err);
+	if (ret < 0)
+		return ret;
+	/* Pairs with help(): whoever sees it open sees the pending bits as rearm() left them. */
+	atomic_store_explicit(&c->mine->opened, true, memory_order_release);
+	atomic_fetch_sub_explicit(&h->n_unopened, 1, memory_order_release);
+	return 1;
+}
+
+/* Take a span out of another lane's window. False: the round has no more. */
+static bool help(struct rji_harvest *h, struct rji_harvest_cursor *c, struct rji_span *span_p)
+{
+	for (;;) {
+		/* Read before looking: a window that is opened later is then seen by the next turn. */
+		bool all_open = !atomic_load_explicit(&h->n_unopened, memory_order_acquire);
+
+		for (uint32_t i = 0; i < h->n_windows; i++) {
+			struct rji_window *w = &h->windows[i];
+
+			if (atomic_load_explicit(&w->opened, memory_order_acquire) &&
+			    atomic_load_explicit(&w->next_span, memory_order_relaxed) < w->n_spans &&
+			    take_from(h, c, w, span_p)) {
+				return true;
+			}
+		}
+		if (all_open || atomic_load_explicit(&h->abort, memory_order_acquire))
+			return false;
+		sched_yield(); /* a window is being re-armed: less than a millisecond */
+	}
+}
+
+int rji_harvest_next(struct rji_harvest *h, struct rji_harvest_cursor *c, struct rji_span *span_p,
+		     struct rj_error *err)
+{
+	for (;;) {
+		int ret;
+
+		if (atomic_load_explicit(&h->abort, memory_order_acquire))
+			return -ECANCELED;
+		if (c->mine && take_from(h, c, c->mine, span_p))
+			return 1;
+		c->mine = NULL;
+		ret = c->helping ? 0 : open_window(h, c, err);
+		if (ret < 0)
+			return ret;
+		if (ret > 0)
+			continue;
+		c->helping = true;
+		return help(h, c, span_p);
+	}
+}

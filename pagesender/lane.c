@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "pagesender/lane.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+
+static int post_batch(struct rji_lane_sender *lane)
+{
+	uint32_t n = lane->n_extents;
+	int ret;
+
+	if (!n)
+		return 0;
+	ret = rji_pace_wait(lane->pace, lane->batch_bytes, lane->stop);
+	if (!ret)
+		ret = lane->ops->post(lane->link, lane->extents, n, &lane->err);
+	if (!ret)
+		lane->round.bytes += lane->batch_bytes;
+	lane->n_extents = 0;
+	lane->batch_bytes = 0;
+	return ret;
+}
+
+static int send_span(struct rji_lane_sender *lane, const struct rji_span *span)
+{
+	uint32_t shift = lane->harvest->set->region[span->region].page_shift;
+	uint64_t page = 0;
+	uint32_t n;
+
+	while ((n = rji_extents_of_span(span, shift, &page, lane->extents + lane->n_extents,
+					RJI_BATCH_EXTENTS - lane->n_extents))) {
+		for (uint32_t i = 0; i < n; i++) {
+			uint32_t len = lane->extents[lane->n_extents + i].len_bytes;
+
+			lane->batch_bytes += len;
+			lane->round.pages += len >> shift;
+		}
+		lane->n_extents += n;
+		if (lane->n_extents == RJI_BATCH_EXTENTS || lane->batch_bytes >= RJI_BATCH_BYTES) {
+			int ret = post_batch(lane);
+
+			if (ret < 0)
+				return ret;
+		}
+	}
+	return 0;
+}
+
+/* Somebody holds a range: let go of all memory before saying so. */
+static int heed_holds(struct rji_lane_sender *lane)
+{
+	int ret = post_batch(lane);
+
+	if (!ret)
+		ret = lane->ops->drain(lane->link, &lane->err);
+	if (!ret)
+		rji_holds_acknowledge(lane->holds, lane->number);
+	return ret;
+}
+
+static int send_spans(struct rji_lane_sender *lane)
+{
+	struct rji_span span;
+	int ret;
+
+	while ((ret = rji_harvest_next(lane->harvest, &lane->cursor, &span, &lane->err)) > 0) {
+		ret = send_span(lane, &span);
+		if (!ret && rji_holds_changed(lane->holds, lane->number))
+			ret = heed_holds(lane);
+		if (ret < 0)
+			break;
+	}
+	return ret < 0 ? ret : post_batch(lane);
+}
+
+int rji_lane_send_round(struct rji_lane_sender *lane)
+{
+	int ret;
+
+	memset(&lane->round, 0, sizeof(lane->round));
+	rji_harvest_cursor_init(&lane->cursor);
+	rji_holds_enter(lane->holds, lane->number);
+	ret = send_spans(lane);
+	lane->round.sent_at_ns = rji_now_ns();
+	if (!ret)
+		ret = lane->ops->fence(lane->link, 0, &lane->err);
+	lane->round.fenced_at_ns = rji_now_ns();
+	lane->n_extents = 0;
+	lane->batch_bytes = 0;
+	rji_holds_leave(lane->holds, lane->number);
+	return ret;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RJI_PAGESENDER_LANE_H
+#define RJI_PAGESENDER_LANE_H
+
+#include "pagesender/extent.h"
+#include "pagesender/pace.h"
+
+#define RJI_BATCH_EXTENTS 256
+#define RJI_BATCH_BYTES (1u << 20)
+
+/* What one lane did in one round. */
+struct rji_lane_round {
+	uint64_t pages, bytes;
+	uint64_t sent_at_ns;   /* its last post returned; CLOCK_MONOTONIC */
+	uint64_t fenced_at_ns; /* its fence was answered */
+};
+
+/*
+ * The source's half of a lane: takes spans, joins their pages into extents, posts them in batches, fences. One thread.
+ */
+struct rji_lane_sender {
+	uint32_t number;
+	const struct rji_transport_ops *ops;
+	struct rji_lane *link;     /* the transport's; NULL until connected */
+	struct rji_harvest *harvest;
+	struct rji_holds *holds;
+	struct rji_pace *pace;
+	const struct rji_stop *stop;
+	struct rj_error err;       /* why it failed */
+	uint32_t n_extents;        /* the batch being gathered */
+	uint64_t batch_bytes;
+	struct rji_extent extents[RJI_BATCH_EXTENTS];
+	struct rji_harvest_cursor cursor;
+	struct rji_lane_round round;
+	_Atomic uint64_t pages_sent;
+	_Atomic uint64_t cpu_ns;
+};
+
+/* Send this round's spans until there are none, then fence. 0 or negative with lane->err. */
+int rji_lane_send_round(struct rji_lane_sender *lane);
+
+#endif

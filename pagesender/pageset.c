@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "pagesender/pageset.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bitmap.h"
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static void region_fini(struct rji_pageset_region *r)
+{
+	rji_bitmap_free(r->pending, r->n_pages);
+	rji_bitmap_free(r->unfenced, r->n_pages);
+	rji_bitmap_free((uint64_t *)r->marked, r->n_pages);
+}
+
+int rji_pageset_add(struct rji_pageset *set, const struct rj_region *desc)
+{
+	struct rji_pageset_region *r = &set->region[set->n_regions];
+
+	memset(r, 0, sizeof(*r));
+	snprintf(r->name, sizeof(r->name), "%s", desc->name);
+	r->host = desc->host;
+	r->len_bytes = desc->len_bytes;
+	r->flags = desc->flags;
+	r->page_shift = (uint32_t)__builtin_ctz(desc->page_bytes);
+	r->n_pages = r->len_bytes >> r->page_shift;
+	r->n_words = rji_bitmap_words(r->n_pages);
+	r->span_pages = max_u64(RJI_SPAN_BYTES >> r->page_shift, RJI_WORD_BITS);
+	r->window_pages = max_u64(RJI_WINDOW_BYTES >> r->page_shift, r->span_pages);
+	r->pending = rji_bitmap_alloc(r->n_pages);
+	r->unfenced = rji_bitmap_alloc(r->n_pages);
+	r->marked = (rji_plain_word *)rji_bitmap_alloc(r->n_pages);
+	if (!r->pending || !r->unfenced || !r->marked) {
+		region_fini(r);
+		return -ENOMEM;
+	}
+	set->guest_bytes += r->len_bytes;
+	set->n_regions++;
+	return 0;
+}
+
+void rji_pageset_fini(struct rji_pageset *set)
+{
+	for (uint32_t i = 0; i < set->n_regions; i++)
+		region_fini(&set->region[i]);
+	set->n_regions = 0;
+}
+
+void rji_pageset_all_pending(struct rji_pageset *set)
+{
+	for (uint32_t i = 0; i < set->n_regions; i++)
+		rji_bitmap_set_range(set->region[i].pending, 0, set->region[i].n_pages);
+}
+
+void rji_pageset_unfenced_to_pending(struct rji_pageset *set)
+{
+	for (uint32_t i = 0; i < set->n_regions; i++) {
+		struct rji_pageset_region *r = &set->region[i];
+
+		for (uint64_t w = 0; w < r->n_words; w++) {
+			if (r->unfenced[w]) {
+				r->pending[w] |= r->unfenced[w];
+				r->unfenced[w] = 0;
+			}
+		}
+	}
+}
+
+uint64_t rji_pageset_metadata_bytes(const struct rji_pageset *set)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < set->n_regions; i++)
+		bytes += 3 * set->region[i].n_words * sizeof(uint64_t);
+	return bytes;
+}
+
+int rji_pageset_mark(struct rji_pageset *set, uint32_t region, uint64_t offset_bytes,
+		     uint64_t len_bytes)
+{
+	struct rji_pageset_region *r;
+	uint64_t first, last;
+
+	if (region >= set->n_regions)
+		return -EINVAL;
+	r = &set->region[region];
+	if (offset_bytes > r->len_bytes || len_bytes > r->len_bytes - offset_bytes)
+		return -EINVAL;
+	if (!len_bytes)
+		return 0;
+	first = offset_bytes >> r->page_shift;
+	last = (offset_bytes + len_bytes - 1) >> r->page_shift;
+	rji_plain_mark(r->marked, first, last - first + 1);
+	return 0;
+}

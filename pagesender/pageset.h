@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RJI_PAGESENDER_PAGESET_H
+#define RJI_PAGESENDER_PAGESET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <ramjet/session.h>
+
+#include "base/error.h"
+#include "pagesender/dirty/plain.h"
+
+/*
+ * Which pages of a source still have to be sent. Each page is in one of three places:
+ *
+ *   clean ──(a tracker says dirty)──► pending ──(a lane takes it)──► unfenced ──(fence answered)──► clean
+ *                                        ▲                               │
+ *                                        └───────(lane failed, rollback)─┘
+ *
+ * and may be in several at once: a page written again while its last copy is unfenced is pending as well.
+ *
+ * Threads: the control thread owns everything between rounds. During a round the words of a window belong to the lane
+ * that opens it, then the words of each span to the lane that takes it; harvest.c hands both on with release/acquire. marked
+ * is anybody's, always.
+ */
+
+#define RJI_SPAN_BYTES (2ull << 20)
+#define RJI_WINDOW_BYTES (64ull << 20)
+
+struct rji_pageset_region {
+	char name[RJ_NAME_BYTES];
+	char *host;
+	uint64_t len_bytes;
+	uint32_t page_shift;
+	uint32_t flags;              /* enum rj_region_flags */
+	uint64_t n_pages;
+	uint64_t n_words;            /* of each bitmap */
+	uint64_t span_pages;         /* multiples of 64 */
+	uint64_t window_pages;       /* a multiple of span_pages */
+	uint64_t *pending;
+	uint64_t *unfenced;
+	rji_plain_word *marked;
+	uint32_t n_trackers;         /* those which cover it */
+	struct rji_attached {
+		const struct rj_tracker_ops *ops;
+		void *t;
+	} trackers[16];
+};
+
+struct rji_pageset {
+	uint32_t n_regions;
+	struct rji_pageset_region region[RJ_MAX_REGIONS];
+	uint64_t guest_bytes;
+};
+
+/* Add a region, with no page pending. -ENOMEM. */
+int rji_pageset_add(struct rji_pageset *set, const struct rj_region *r);
+void rji_pageset_fini(struct rji_pageset *set);
+
+/* Everything is to be sent: the bulk round. */
+void rji_pageset_all_pending(struct rji_pageset *set);
+
+/* What was not fenced is pending again; no lane is at work. */
+void rji_pageset_unfenced_to_pending(struct rji_pageset *set);
+
+/* Bytes used for bitmaps. */
+uint64_t rji_pageset_metadata_bytes(const struct rji_pageset *set);
+
+/* rj_mark_dirty(). -EINVAL outside the region. */
+int rji_pageset_mark(struct rji_pageset *set, uint32_t region, uint64_t offset_bytes,
+		     uint64_t len_bytes);
+
+#endif

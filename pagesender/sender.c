@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "pagesender/sender.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "base/clock.h"
+
+#define KEEPALIVE_NS RJI_NS_PER_S
+
+struct worker {
+	struct rji_sender *sender;
+	pthread_t thread;
+	bool started;
+	struct rji_lane_sender lane;
+	atomic_bool connected; /* link may be read by others */
+};
+
+struct rji_sender {
+	struct rji_sender_opts o;
+	pthread_mutex_t lock;       /* job, job_number and the condition */
+	pthread_cond_t new_job;
+	enum rji_sender_job job;
+	uint64_t job_number;
+	uint64_t job_began_ns;
+	struct rji_addrs addrs;
+	struct rji_admission adm;
+	uint64_t connect_deadline_ns;
+	atomic_uint n_busy;
+	atomic_bool failed;
+	uint32_t n_workers;
+	struct worker workers[];
+};
+
+/* Wait for a job other than number; NONE: a second has passed. */
+static enum rji_sender_job next_job(struct rji_sender *s, uint64_t *number)
+{
+	struct timespec until;
+	enum rji_sender_job job = RJI_JOB_NONE;
+	uint64_t at = rji_now_ns() + KEEPALIVE_NS;
+
+	until.tv_sec = (time_t)(at / RJI_NS_PER_S);
+	until.tv_nsec = (long)(at % RJI_NS_PER_S);
+	pthread_mutex_lock(&s->lock);
+	while (s->job_number == *number) {
+		if (pthread_cond_clockwait(&s->new_job, &s->lock, CLOCK_MONOTONIC, &until))
+			break;
+	}
+	if (s->job_number != *number) {
+		*number = s->job_number;
+		job = s->job;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return job;
+}
+
+static int do_job(struct worker *w, enum rji_sender_job job)
+{
+	struct rji_sender *s = w->sender;
+	int ret;
+
+	switch (job) {
+	case RJI_JOB_CONNECT:
+		ret = s->o.ops->connect(s->o.tp, w->lane.number, &s->addrs, &s->adm,
+					s->connect_deadline_ns, &w->lane.link, &w->lane.err);
+		if (!ret)
+			atomic_store_explicit(&w->connected, true, memory_order_release); /* sent_bytes */
+		return ret;
+	case RJI_JOB_ROUND:
+		ret = rji_lane_send_round(&w->lane);
+		atomic_fetch_add_explicit(&w->lane.pages_sent, w->lane.round.pages, memory_order_relaxed);
+		return ret;
+	default: /* idle for a while: is the path still there? */
+		return w->lane.link ? s->o.ops->fence(w->lane.link, 0, &w->lane.err) : 0;
+	}
+}
+
+static void fail(struct worker *w, int ret)
+{
+	struct rji_sender *s = w->sender;
+
+	rji_fail(&w->lane.err, ret, "lane %u: %s", w->lane.number, rj_strerror(ret));
+	w->lane.err.lane = w->lane.number;
+	atomic_store_explicit(&s->o.harvest->abort, true, memory_order_release);
+	atomic_store_explicit(&s->failed, true, memory_order_release); /* pairs with rji_sender_failed() */
+	eventfd_write(s->o.done_fd, 1);
+}
+
+static void *lane_thread(void *arg)
+{
+	struct worker *w = arg;
+	struct rji_sender *s = w->sender;
+	uint64_t number = 0;
+	bool dead = false;
+
+	for (;;) {
+		enum rji_sender_job job = next_job(s, &number);
+		int ret = 0;
+
+		if (job == RJI_JOB_QUIT)
+			break;
+		if (!dead)
+			ret = do_job(w, job);
+		if (ret < 0) {
+			dead = true; /* what it has in flight is of unknown fate: it does nothing any more */
+			fail(w, ret);
+		}
+		atomic_store_explicit(&w->lane.cpu_ns, rji_thread_cpu_ns(), memory_order_relaxed);
+		/* Release: the control thread then sees the lane's round, error and bitmap words. */
+		if (job != RJI_JOB_NONE &&
+		    atomic_fetch_sub_explicit(&s->n_busy, 1, memory_order_acq_rel) == 1)
+			eventfd_write(s->o.done_fd, 1);
+	}
+	return NULL;
+}
+
+static int start_worker(struct rji_sender *s, uint32_t i, struct rj_error *err)
+{
+	struct worker *w = &s->workers[i];
+	char role[24];
+	int ret;
+
+	w->sender = s;
+	w->lane.number = i;
+	w->lane.ops = s->o.ops;
+	w->lane.harvest = s->o.harvest;
+	w->lane.holds = s->o.holds;
+	w->lane.pace = s->o.pace;
+	w->lane.stop = s->o.stop;
+	rji_error_init(&w->lane.err);
+	snprintf(role, sizeof(role), "rj-lane-%u", i);
+	ret = rji_thread_start(s->o.host, role, lane_thread, w, &w->thread);
+	if (ret < 0)
+		return rji_fail_sys(err, ret, -ret, "cannot start the thread %s", role);
+	w->started = true;
+	return 0;
+}
+
+int rji_sender_create(const struct rji_sender_opts *o, struct rji_sender **s_p, struct rj_error *err)
+{
+	struct rji_sender *s = calloc(1, sizeof(*s) + o->n_lanes * sizeof(s->workers[0]));
+	int ret = 0;
+
+	if (!s)
+		return rji_fail(err, -ENOMEM, "no memory for %u lanes", o->n_lanes);
+	s->o = *o;
+	s->n_workers = o->n_lanes;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->new_job, NULL);
+	for (uint32_t i = 0; !ret && i < o->n_lanes; i++)
+		ret = start_worker(s, i, err);
+	if (ret < 0) {
+		rji_sender_destroy(&s);
+		return ret;
+	}
+	*s_p = s;
+	return 0;
+}
+
+static void give(struct rji_sender *s, enum rji_sender_job job)
+{
+	atomic_store_explicit(&s->n_busy, s->n_workers, memory_order_relaxed); /* the lock orders it */
+	pthread_mutex_lock(&s->lock);
+	s->job = job;
+	s->job_number++;
+	s->job_began_ns = rji_now_ns();
+	pthread_cond_broadcast(&s->new_job);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void rji_sender_destroy(struct rji_sender **s_p)
+{
+	struct rji_sender *s = *s_p;
+
+	if (!s)
+		return;
+	if (rji_sender_busy(s))
+		rji_stop_set(s->o.stop);
+	give(s, RJI_JOB_QUIT);
+	for (uint32_t i = 0; i < s->n_workers; i++) {
+		struct worker *w = &s->workers[i];
+
+		if (w->started)
+			pthread_join(w->thread, NULL);
+		s->o.ops->close(&w->lane.link);
+	}
+	pthread_cond_destroy(&s->new_job);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+	*s_p = NULL;
+}
+
+void rji_sender_connect(struct rji_sender *s, const struct rji_addrs *addrs,
+			const struct rji_admission *adm, uint64_t deadline_ns)
+{
+	s->addrs = *addrs;
+	s->adm = *adm;
+	s->connect_deadline_ns = deadline_ns;
+	give(s, RJI_JOB_CONNECT);
+}
+
+void rji_sender_round(struct rji_sender *s)
+{
+	give(s, RJI_JOB_ROUND);
+}
+
+bool rji_sender_busy(const struct rji_sender *s)
+{
+	return atomic_load_explicit(&s->n_busy, memory_order_acquire); /* pairs with lane_thread() */
+}
+
+bool rji_sender_failed(const struct rji_sender *s)
+{
+	return atomic_load_explicit(&s->failed, memory_order_acquire);
+}
+
+static int first_failure(const struct rji_sender *s, struct rj_error *err)
+{
+	const struct rj_error *found = NULL;
+
+	for (uint32_t i = 0; i < s->n_workers; i++) {
+		const struct rj_error *e = &s->workers[i].lane.err;
+
+		if (e->code && (!found || found->code == -ECANCELED))
+			found = e; /* those that were only told to stop are not the news */
+	}
+	if (!found)
+		return -ECANCELED;
+	if (!err->code)
+		*err = *found;
+	return found->code;
+}
+
+int rji_sender_result(struct rji_sender *s, struct rji_sent *sent_p, struct rj_error *err)
+{
+	struct rji_sent sent = { 0 };
+	uint64_t sent_at = s->job_began_ns, fenced_at = s->job_began_ns;
+
+	if (rji_sender_failed(s))
+		return first_failure(s, err);
+	for (uint32_t i = 0; i < s->n_workers; i++) {
+		const struct rji_lane_round *r = &s->workers[i].lane.round;
+
+		sent.pages += r->pages;
+		sent.bytes += r->bytes;
+		if (r->sent_at_ns > sent_at)
+			sent_at = r->sent_at_ns;
+		if (r->fenced_at_ns > fenced_at)
+			fenced_at = r->fenced_at_ns;
+	}
+	sent.send_ns = sent_at - s->job_began_ns;
+	sent.fence_ns = fenced_at > sent_at ? fenced_at - sent_at : 0;
+	if (sent_p)
+		*sent_p = sent;
+	return 0;
+}
+
+uint64_t rji_sender_sent_bytes(const struct rji_sender *s)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < s->n_workers; i++) {
+		struct rji_lane_stats st;
+
+		if (!atomic_load_explicit(&s->workers[i].connected, memory_order_acquire))
+			continue;
+		s->o.ops->stats(s->workers[i].lane.link, &st);
+		bytes += st.sent_bytes;
+	}
+	return bytes;
+}
+
+uint64_t rji_sender_pages_sent(const struct rji_sender *s)
+{
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < s->n_workers; i++)
+		pages += atomic_load_explicit(&s->workers[i].lane.pages_sent, memory_order_relaxed);
+	return pages;
+}
+
+uint64_t rji_sender_cpu_ns(const struct rji_sender *s)
+{
+	uint64_t ns = 0;
+
+	for (uint32_t i = 0; i < s->n_workers; i++)
+		ns += atomic_load_explicit(&s->workers[i].lane.cpu_ns, memory_order_relaxed);
+	return ns;
+}
+
+uint64_t rji_sender_metadata_bytes(const struct rji_sender *s)
+{
+	return sizeof(*s) + s->n_workers * sizeof(s->workers[0]);
+}
