@@ -13,8 +13,8 @@ extern const struct rji_transport_ops rji_rdma_transport;
 
 /* What rj_plan() wants to know of an address. */
 struct rji_rdma_route {
-	char device[64];  /* "rxe0/1" */
-	bool software;    /* rxe or siw: no hardware behind it */
+	char device[64];   /* "rxe0/1" */
+	bool software;	   /* rxe or siw: no hardware behind it */
 	uint64_t rate_bps; /* bits per second of the port; 0: not known */
 };
 

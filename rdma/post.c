@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "rdma/rdma_transport.h"
+
+/*
+ * From extents to work requests.
+ *
+ * An extent is cut where a registration ends, here or at the destination (a request has one lkey and one rkey), and at
+ * max_wr_bytes. Requests are gathered in a chain and handed over by one ibv_post_send(), which rings the doorbell once; single
+ * posts would cap the rate at about two million a second. Only the last of a chain is signalled: its completion frees the
+ * slots of all.
+ *
+ *   extent    |---------------------------------------|
+ *   local     ....|--------- chunk 1 ---------|--- chunk 2
+ *   remote    --- chunk 0 ---|-------- chunk 1 --------
+ *   requests  |--------------|----------------|-------|
+ *
+ * No allocation, lock, system call or log on this path, but for the doorbell and for waiting when the window is full.
+ */
+
+/* All of a region that cutting needs, for this lane's two devices. */
+struct view {
+	const struct rji_rdma_region *region;
+	const struct rji_rdma_chunks *local;
+	const struct rji_rdma_remote *remote;
+};
+
+static uint64_t min3(uint64_t a, uint64_t b, uint64_t c)
+{
+	uint64_t ab = a < b ? a : b;
+
+	return ab < c ? ab : c;
+}
+
+static int look_up(const struct rji_rdma_lane *lane, const struct rji_extent *e, struct view *v)
+{
+	const struct rji_rdma_region *r = rji_rdma_region(&lane->tp->memory, e->region);
+
+	if (!r || e->len_bytes == 0 || e->offset_bytes > r->len_bytes ||
+	    e->len_bytes > r->len_bytes - e->offset_bytes || lane->peer_device >= r->n_remote)
+		return -EINVAL;
+	v->region = r;
+	v->local = &r->local[lane->device];
+	v->remote = &r->remote[lane->peer_device];
+	return 0;
+}
+
+/* Bytes from device address at to the end of its chunk. */
+static uint64_t to_chunk_end(uint64_t at, uint32_t shift)
+{
+	return (1ull << shift) - (at & ((1ull << shift) - 1));
+}
+
+static int ring(struct rji_rdma_lane *lane)
+{
+	uint32_t n = lane->chain_n;
+	struct ibv_send_wr *last = &lane->wr[n - 1];
+	struct ibv_send_wr *bad = NULL;
+	struct ibv_send_wr *next = last->next;
+	int ret;
+
+	last->next = NULL;
+	last->send_flags = IBV_SEND_SIGNALED;
+	ret = ibv_post_send(lane->qp, lane->wr, &bad);
+	last->next = next;
+	last->send_flags = 0;
+	lane->chain_n = 0;
+	lane->chain_bytes = 0;
+	if (!ret)
+		return 0;
+	/* Those before bad are under way, and unsignalled: only the queue pair's end will bring them back. */
+	rji_rdma_sq_untake(&lane->sq, n - (bad ? (uint32_t)(bad - lane->wr) : 0));
+	return rji_rdma_lane_fail(lane, RJ_E_LANE, "posting %u RDMA writes: %s", n,
+				  strerrordesc_np(ret));
+}
+
+static int flush(struct rji_rdma_lane *lane)
+{
+	return lane->chain_n ? ring(lane) : 0;
+}
+
+static bool has_room(const struct rji_rdma_lane *lane, uint64_t len_bytes)
+{
+	const struct rji_rdma_sq *sq = &lane->sq;
+
+	/* One slot is for the fence, which must not wait for what it is to confirm. */
+	if (rji_rdma_sq_room(sq) <= 1)
+		return false;
+	return sq->posted - sq->freed < 4 ||
+	       rji_rdma_sq_in_flight_bytes(sq) + len_bytes <= lane->window_bytes;
+}
+
+static int make_room(struct rji_rdma_lane *lane, uint64_t len_bytes)
+{
+	int ret;
+
+	if (lane->chain_n == lane->chain_max || lane->chain_bytes >= lane->chain_max_bytes) {
+		ret = flush(lane);
+		if (ret)
+			return ret;
+	}
+	if (has_room(lane, len_bytes))
+		return 0;
+	ret = flush(lane);
+	if (!ret)
+		ret = rji_rdma_poll(lane);
+	while (ret >= 0 && !has_room(lane, len_bytes))
+		ret = rji_rdma_wait_progress(lane, 0);
+	return ret < 0 ? ret : 0;
+}
+
+static void append(struct rji_rdma_lane *lane, const struct view *v, uint64_t offset_bytes,
+		   uint32_t len_bytes)
+{
+	uint64_t here = v->region->base + offset_bytes;
+	uint64_t there = v->region->peer_base + offset_bytes;
+	struct ibv_send_wr *wr = &lane->wr[lane->chain_n];
+	struct ibv_sge *sge = &lane->sge[lane->chain_n];
+
+	/* The address in our own registration is the iova given to ibv_reg_mr_iova2(), not the pointer. */
+	sge->addr = here;
+	sge->length = len_bytes;
+	sge->lkey = v->local->lkey[here >> v->local->shift];
+	wr->wr.rdma.remote_addr = there;
+	wr->wr.rdma.rkey = v->remote->rkey[there >> v->remote->shift];
+	wr->wr_id = rji_rdma_wr_id(RJI_RDMA_OP_WRITE, rji_rdma_sq_take(&lane->sq, v->region->id,
+								       offset_bytes, len_bytes));
+	lane->chain_n++;
+	lane->chain_bytes += len_bytes;
+}
+
+static int post_extent(struct rji_rdma_lane *lane, const struct view *v, const struct rji_extent *e)
+{
+	uint64_t offset = e->offset_bytes;
+	uint64_t left = e->len_bytes;
+	int ret;
+
+	while (left) {
+		uint64_t cut = min3(to_chunk_end(v->region->base + offset, v->local->shift),
+				    to_chunk_end(v->region->peer_base + offset, v->remote->shift),
+				    left < lane->max_wr_bytes ? left : lane->max_wr_bytes);
+
+		ret = make_room(lane, cut);
+		if (ret)
+			return ret;
+		append(lane, v, offset, (uint32_t)cut);
+		offset += cut;
+		left -= cut;
+	}
+	return 0;
+}
+
+static int post_all(struct rji_rdma_lane *lane, const struct rji_extent *e, uint32_t n)
+{
+	struct view v;
+	int ret;
+
+	for (uint32_t i = 0; i < n; i++) {
+		ret = look_up(lane, &e[i], &v);
+		if (ret)
+			return rji_rdma_lane_fail(lane, ret,
+						  "%u bytes at 0x%" PRIx64
+						  " of region %u cannot be sent: there are none",
+						  e[i].len_bytes, e[i].offset_bytes, e[i].region);
+		ret = post_extent(lane, &v, &e[i]);
+		if (ret)
+			return ret;
+	}
+	return flush(lane);
+}
+
+int rji_rdma_post(struct rji_lane *base, const struct rji_extent *e, uint32_t n,
+		  struct rj_error *err)
+{
+	struct rji_rdma_lane *lane = rji_rdma_lane_of(base);
+	int ret = lane->first.code ? lane->first.code : post_all(lane, e, n);
+
+	if (ret &&
+	    lane->chain_n) { /* cancelled in between: what is not handed over was never posted */
+		rji_rdma_sq_untake(&lane->sq, lane->chain_n);
+		lane->chain_n = 0;
+		lane->chain_bytes = 0;
+	}
+	return rji_rdma_lane_report(lane, ret, err);
+}
+
+int rji_rdma_drain(struct rji_lane *base, struct rj_error *err)
+{
+	struct rji_rdma_lane *lane = rji_rdma_lane_of(base);
+	int ret = rji_rdma_poll(lane);
+
+	while (ret >= 0 && lane->sq.freed != lane->sq.posted)
+		ret = rji_rdma_wait_progress(lane, 0);
+	return rji_rdma_lane_report(lane, ret < 0 ? ret : 0, err);
+}
+
+bool rji_rdma_can_send(const struct rji_rdma_lane *lane)
+{
+	return rji_rdma_sq_room(&lane->sq) > 0 &&
+	       lane->controls_posted - lane->controls_done < RJI_RDMA_CONTROLS;
+}
+
+int rji_rdma_send(struct rji_rdma_lane *lane, const struct rji_rdma_message *m)
+{
+	uint8_t *slot =
+		lane->control + lane->controls_posted % RJI_RDMA_CONTROLS * RJI_RDMA_MESSAGE_BYTES;
+	struct ibv_sge sge = {
+		.addr = (uintptr_t)slot,
+		.length = RJI_RDMA_MESSAGE_BYTES,
+		.lkey = lane->control_mr->lkey,
+	};
+	struct ibv_send_wr wr = {
+		.sg_list = &sge,
+		.num_sge = 1,
+		.opcode = IBV_WR_SEND,
+		.send_flags = IBV_SEND_SIGNALED | (lane->inlined ? IBV_SEND_INLINE : 0u),
+	};
+	struct ibv_send_wr *bad;
+	int ret;
+
+	rji_rdma_put_message(m, slot);
+	wr.wr_id = rji_rdma_wr_id(RJI_RDMA_OP_SEND, rji_rdma_sq_take(&lane->sq, UINT32_MAX, 0,
+								     RJI_RDMA_MESSAGE_BYTES));
+	ret = ibv_post_send(lane->qp, &wr, &bad);
+	if (ret) {
+		rji_rdma_sq_untake(&lane->sq, 1);
+		return rji_rdma_lane_fail(lane, RJ_E_LANE, "posting a message: %s",
+					  strerrordesc_np(ret));
+	}
+	lane->controls_posted++;
+	return 0;
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RJI_RDMA_RDMA_TRANSPORT_H
+#define RJI_RDMA_RDMA_TRANSPORT_H
+
+#include <infiniband/verbs.h>
+#include <pthread.h>
+#include <rdma/rdma_cma.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/host.h"
+#include "base/stop.h"
+#include "rdma/credit.h"
+#include "rdma/device.h"
+#include "rdma/lane_hello.h"
+#include "rdma/lane_message.h"
+#include "rdma/registration.h"
+#include "transport/transport.h"
+
+/*
+ * The two objects of the verbs transport, and what its files offer each other.
+ *
+ * Threads: everything of a lane belongs to the one thread that uses it, but for sent_bytes and for the queue pair's way into
+ * ERR (withdraw), which any thread may take. tp->lock guards the list of lanes and, while lanes connect, the devices'
+ * attachment. No verbs call that waits is made under it, except registration on a device that nobody foresaw.
+ *
+ * Names: the seam's struct rji_transport and struct rji_lane are ours as struct rji_rdma_transport and struct rji_rdma_lane;
+ * rji_rdma_transport_of() and rji_rdma_lane_of() are the only places that know.
+ */
+
+#define RJI_RDMA_CHAIN 64 /* work requests of one ibv_post_send(), one doorbell */
+#define RJI_RDMA_SQ_DEPTH 256
+#define RJI_RDMA_RECVS 16
+#define RJI_RDMA_CONTROLS 16 /* SENDs of ours under way at most */
+#define RJI_RDMA_MAX_WR_BYTES                                                                      \
+	(1u << 20) /* a longer one is no faster and stands in the way of an urgent one */
+#define RJI_RDMA_MAX_LISTENERS RJI_MAX_ADDRS
+
+struct rji_rdma_transport {
+	const struct rji_host *host;
+	struct rji_stop *stop;
+	bool is_destination;
+	int gid_index;
+	int traffic_class;
+	uint32_t peer_timeout_ms;
+	char *devices;
+
+	struct rji_rdma_memory memory;
+	uint32_t n_devices;
+	struct rji_rdma_device device[RJI_RDMA_MAX_DEVICES];
+
+	pthread_mutex_t lock;
+	struct rji_rdma_lane *lanes;
+	struct rji_stop withdrawn; /* set by withdraw(): no queue pair may leave ERR any more */
+
+	struct rdma_event_channel *listen_channel;
+	struct rdma_cm_id *listener[RJI_RDMA_MAX_LISTENERS];
+	uint32_t n_listeners;
+};
+
+struct rji_rdma_lane {
+	struct rji_rdma_transport *tp;
+	struct rji_rdma_lane *next; /* in tp->lanes */
+	uint32_t number;
+	bool listed;
+	struct rji_rdma_device *dev;
+	uint32_t device;      /* index of dev */
+	uint32_t peer_device; /* index into region->remote */
+
+	struct rdma_event_channel *cm;
+	struct rdma_cm_id *id;
+	struct ibv_comp_channel *events;
+	struct ibv_cq *cq;
+	struct ibv_qp *qp;    /* id->qp */
+	unsigned int unacked; /* events of cq; a mutex is taken to acknowledge, so many at once */
+	bool armed;
+
+	struct rji_rdma_sq sq;
+	uint32_t recvs; /* posted and not completed */
+	uint32_t chain_max;
+	uint32_t chain_n;
+	uint64_t chain_bytes;
+	uint64_t chain_max_bytes;
+	uint64_t window_bytes; /* in flight at most, but always four requests */
+	uint32_t max_wr_bytes;
+	struct ibv_send_wr wr[RJI_RDMA_CHAIN];
+	struct ibv_sge sge[RJI_RDMA_CHAIN];
+
+	uint8_t *control; /* RJI_RDMA_CONTROLS send slots, then RJI_RDMA_RECVS receive slots */
+	struct ibv_mr *control_mr;
+	bool inlined;
+	uint64_t controls_posted;
+	uint64_t controls_done;
+
+	uint64_t fence_seq;    /* source: asked last. destination: answered last */
+	uint64_t answered_seq; /* source */
+	uint64_t clean_at;     /* source: sq.posted when the last answered fence was asked */
+	uint64_t asked_at;     /* source: the same for the fence under way */
+	bool bye;	       /* destination: the source has said that it ends */
+	bool closing;	       /* flushes are no news any more */
+	struct rj_error first; /* first.code: the lane has failed, by this */
+	_Atomic uint64_t sent_bytes;
+};
+
+static inline struct rji_rdma_transport *rji_rdma_transport_of(struct rji_transport *tp)
+{
+	return (struct rji_rdma_transport *)(void *)tp;
+}
+
+static inline struct rji_rdma_lane *rji_rdma_lane_of(struct rji_lane *lane)
+{
+	return (struct rji_rdma_lane *)(void *)lane;
+}
+
+/* --- wr_id: what a completion is of, when opcode is not valid (it is not, on failure) --- */
+
+enum rji_rdma_op {
+	RJI_RDMA_OP_WRITE = 1, /* with its counter in lane->sq */
+	RJI_RDMA_OP_SEND = 2,  /* the same */
+	RJI_RDMA_OP_RECV = 3,  /* with its slot */
+};
+
+#define RJI_RDMA_OP_SHIFT 56
+
+static inline uint64_t rji_rdma_wr_id(enum rji_rdma_op op, uint64_t n)
+{
+	return (uint64_t)op << RJI_RDMA_OP_SHIFT | n;
+}
+
+static inline enum rji_rdma_op rji_rdma_wr_op(uint64_t wr_id)
+{
+	return (enum rji_rdma_op)(wr_id >> RJI_RDMA_OP_SHIFT);
+}
+
+static inline uint64_t rji_rdma_wr_n(uint64_t wr_id)
+{
+	return wr_id & ((1ull << RJI_RDMA_OP_SHIFT) - 1);
+}
+
+/* --- queue_pair.c: a lane's verbs objects --- */
+
+/* A lane without any; close it with rji_rdma_lane_free(), which copes with every stage. */
+struct rji_rdma_lane *rji_rdma_lane_new(struct rji_rdma_transport *tp, uint32_t number);
+/* Give it its queue pair, on lane->id's device, with receives posted. */
+int rji_rdma_lane_setup(struct rji_rdma_lane *lane, uint32_t n_lanes, struct rj_error *err);
+/* Once connected: what rdma_cm has no option for. */
+void rji_rdma_lane_narrow(struct rji_rdma_lane *lane);
+
+/* --- teardown.c --- */
+
+/* Stop the queue pair, take what still completes, give everything back. NULL is fine. */
+void rji_rdma_lane_free(struct rji_rdma_lane *lane);
+void rji_rdma_withdraw(struct rji_transport *tp);
+void rji_rdma_close(struct rji_lane **lane_p);
+
+/* --- completion.c: what comes back --- */
+
+/* The lane has failed: record the first reason. Return code. */
+int rji_rdma_lane_fail(struct rji_rdma_lane *lane, int code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Tell the caller of an operation, ret being what it returns. */
+int rji_rdma_lane_report(const struct rji_rdma_lane *lane, int ret, struct rj_error *err);
+/* Take what has completed: how much, or the code by which the lane failed. */
+int rji_rdma_poll(struct rji_rdma_lane *lane);
+/*
+ * Wait until something completes: how much, at least 1; 0 when until_ns (never 0) is past; -ECANCELED; -ESHUTDOWN after
+ * withdraw(); or the code by which the lane failed.
+ */
+int rji_rdma_wait(struct rji_rdma_lane *lane, uint64_t until_ns);
+/* The same for one who cannot go on without: the peer timeout or the deadline (0: none) is a failure. 0 or negative. */
+int rji_rdma_wait_progress(struct rji_rdma_lane *lane, uint64_t deadline_ns);
+int rji_rdma_post_recv(struct rji_rdma_lane *lane, uint32_t slot);
+
+/* --- post.c --- */
+
+int rji_rdma_post(struct rji_lane *lane, const struct rji_extent *e, uint32_t n,
+		  struct rj_error *err);
+int rji_rdma_drain(struct rji_lane *lane, struct rj_error *err);
+/* SEND a message behind all writes. The caller has seen to it that there is a slot. */
+int rji_rdma_send(struct rji_rdma_lane *lane, const struct rji_rdma_message *m);
+/* Is there a slot? */
+bool rji_rdma_can_send(const struct rji_rdma_lane *lane);
+
+/* --- fence.c, serve.c --- */
+
+int rji_rdma_fence(struct rji_lane *lane, uint64_t deadline_ns, struct rj_error *err);
+int rji_rdma_serve(struct rji_lane *lane, struct rj_error *err);
+/* A message has come; from rji_rdma_poll(). 0 or negative after rji_rdma_lane_fail(). */
+int rji_rdma_source_heard(struct rji_rdma_lane *lane, const struct rji_rdma_message *m);
+int rji_rdma_destination_heard(struct rji_rdma_lane *lane, const struct rji_rdma_message *m);
+
+/* --- cm_event.c: rdma_cm without its blocking calls --- */
+
+/* A channel whose fd does not block. NULL and errno. */
+struct rdma_event_channel *rji_rdma_cm_channel(void);
+/* The next event, to be acknowledged. 0; -ECANCELED; -ESHUTDOWN; -ETIMEDOUT; -errno. */
+int rji_rdma_cm_next(const struct rji_rdma_transport *tp, struct rdma_event_channel *channel,
+		     uint64_t deadline_ns, struct rdma_cm_event **ev_p);
+/* Options that must be set before a connection is made; what a fabric does not know is left out without a word. */
+void rji_rdma_cm_options(const struct rji_rdma_transport *tp, struct rdma_cm_id *id);
+void rji_rdma_cm_param(struct rdma_conn_param *param, const void *private_data, uint8_t len_bytes);
+
+/* --- cm_listen.c, cm_accept.c, cm_connect.c --- */
+
+int rji_rdma_listen(struct rji_transport *tp, const struct rji_listen *l, struct rji_addrs *addrs,
+		    struct rj_error *err);
+void rji_rdma_unlisten(struct rji_rdma_transport *tp);
+int rji_rdma_accept(struct rji_transport *tp, const struct rji_admission *adm, uint64_t deadline_ns,
+		    struct rji_lane **lanes, struct rj_error *err);
+int rji_rdma_connect(struct rji_transport *tp, uint32_t lane, const struct rji_addrs *addrs,
+		     const struct rji_admission *adm, uint64_t deadline_ns,
+		     struct rji_lane **lane_p, struct rj_error *err);
+
+/* Our device of an id; -1: none. */
+int rji_rdma_device_of(const struct rji_rdma_transport *tp, const struct rdma_cm_id *id);
+
+/* --- cm_address.c --- */
+
+/* "10.0.9.1:7471", "[fd00::1%eth0]:7471" into sa. 0 or -EINVAL. */
+int rji_rdma_parse_address(const char *text, struct sockaddr_storage *sa_p);
+/* The opposite, into RJI_ADDR_BYTES. */
+void rji_rdma_format_address(const struct sockaddr *sa, char *text);
+/* A host without a port, numeric or a name. 0 or RJ_E_CONNECT. */
+int rji_rdma_resolve_host(const char *host, uint16_t port, struct sockaddr_storage *sa_p,
+			  struct rj_error *err);
+bool rji_rdma_is_any(const struct sockaddr *sa);
+
+/* --- memlock.c --- */
+
+/*
+ * May this process pin so many more bytes? 0, or RJ_E_MEMLOCK naming the bytes and the cure. sys_errno 0: ask before; EPERM or
+ * ENOMEM: explain why a registration failed, -sys_errno if it is not the limit.
+ */
+int rji_rdma_memlock(const char *region, uint64_t more_bytes, int sys_errno, struct rj_error *err);
+
+#endif
