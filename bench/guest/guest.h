@@ -9,36 +9,45 @@
 #include <ramjet/ramjet.h>
 
 /*
- * The guests of the bench programs, tests and examples: something that owns memory, writes to it while it runs, can be
- * paused, has a little device state, and can tell after its arrival whether anything was lost.
+ * The guests of the bench programs, tests and examples: something that owns memory, writes to it
+ * while it runs, can be paused, has a little device state, and can tell after its arrival whether
+ * anything was lost.
  *
- *   kvm        a virtual machine: one vCPU, RAM, one device by which the VMM itself writes guest RAM
+ *   kvm        a virtual machine: one vCPU, RAM, one device by which the VMM itself writes it
  *   synthetic  threads of this process that write memory
- *   marked     sparse memory and rj_mark_dirty(), for sizes beyond this machine; nothing is really written
+ *   marked     sparse memory and rj_mark_dirty(), for sizes beyond this machine; nothing is
+ *              really written
  *
- * A source creates one from options, a destination from the description that came as the set-up blob.
+ * A source creates one from options, a destination from the description that came as the set-up
+ * blob.
  */
 
 enum guest_kind { GUEST_KVM, GUEST_SYNTHETIC, GUEST_MARKED };
 
 enum workload_kind { WORKLOAD_IDLE, WORKLOAD_UNIFORM, WORKLOAD_HOT, WORKLOAD_SWEEP };
 
-/* What the guest does: rate is bytes of pages dirtied per second (pages × 4096); hot_bytes is the area WORKLOAD_HOT keeps to. */
+/*
+ * What the guest does: rate is bytes of pages dirtied per second (pages × 4096); hot_bytes is the
+ * area WORKLOAD_HOT keeps to.
+ */
 struct guest_workload {
 	enum workload_kind kind;
 	uint64_t rate_bytes_per_s;
 	uint64_t hot_bytes;
 };
 
-/* "idle", "uniform:RATE", "hot:BYTES:RATE", "sweep:RATE", sizes with K, M, G, T. 0, or -EINVAL with a one-line why. */
+/*
+ * "idle", "uniform:RATE", "hot:BYTES:RATE", "sweep:RATE", sizes with K, M, G, T. 0, or -EINVAL with
+ * a one-line why.
+ */
 int guest_parse_workload(const char *text, struct guest_workload *w, char *why, size_t why_bytes);
 
 struct guest_opts {
 	enum guest_kind kind;
-	uint64_t size_bytes;            /* of guest RAM */
+	uint64_t size_bytes; /* of guest RAM */
 	struct guest_workload workload;
 	uint64_t seed;
-	bool break_device_tracking;     /* tests: the VMM's device writes are not announced, so that the loss must show */
+	bool break_device_tracking; /* tests: device writes are not announced: the loss must show */
 };
 
 /* Heartbeat intervals while the guest was meant to run, in this process. */
@@ -51,16 +60,20 @@ struct guest_beats {
 struct guest;
 
 /*
- * Source: make a guest, not running yet. 0, or -errno with a one-line why that says what to do (no /dev/kvm, no
- * permission, not enough memory).
+ * Source: make a guest, not running yet. 0, or -errno with a one-line why that says what to do (no
+ * /dev/kvm, no permission, not enough memory).
  */
 int guest_create(const struct guest_opts *o, struct guest **g_p, char *why, size_t why_bytes);
 void guest_destroy(struct guest **g_p);
 
-/* What a destination needs to make the same guest, empty: versioned bytes for rj_set_setup_blob(). Return the length or -ENOSPC. */
+/*
+ * What a destination needs to make the same guest, empty: versioned bytes for rj_set_setup_blob().
+ * Return the length or -ENOSPC.
+ */
 int guest_describe(const struct guest *g, void *blob, size_t blob_bytes);
 /* The options out of it; -EINVAL for anything that guest_describe() would not write. */
-int guest_understand(const void *blob, size_t len_bytes, struct guest_opts *o, char *why, size_t why_bytes);
+int guest_understand(const void *blob, size_t len_bytes, struct guest_opts *o, char *why,
+		     size_t why_bytes);
 /* Destination: the same as guest_create(), with memory that reads as zeros and nothing loaded. */
 int guest_create_empty(const struct guest_opts *o, struct guest **g_p, char *why, size_t why_bytes);
 
@@ -69,8 +82,8 @@ uint32_t guest_n_regions(const struct guest *g);
 void guest_region(const struct guest *g, uint32_t i, struct rj_region *r);
 
 /*
- * Source: add the regions and trackers to a session that has not started, and remember the session for
- * rj_mark_dirty(); NULL forgets it. 0 or negative with why.
+ * Source: add the regions and trackers to a session that has not started, and remember the session
+ * for rj_mark_dirty(); NULL forgets it. 0 or negative with why.
  */
 int guest_attach(struct guest *g, struct rj_session *s, char *why, size_t why_bytes);
 void guest_detach(struct guest *g);
@@ -79,7 +92,10 @@ void guest_detach(struct guest *g);
 int guest_run(struct guest *g);
 int guest_pause(struct guest *g); /* RJ_WAS_RUNNING or RJ_WAS_PAUSED */
 
-/* Device state through the session, paused. Saving writes guest RAM on purpose (and marks it), as real devices do. */
+/*
+ * Device state through the session, paused. Saving writes guest RAM on purpose (and marks it), as
+ * real devices do.
+ */
 int guest_save(struct guest *g, struct rj_session *s);
 int guest_load(struct guest *g, struct rj_session *s, char *why, size_t why_bytes);
 
@@ -87,13 +103,20 @@ int guest_load(struct guest *g, struct rj_session *s, char *why, size_t why_byte
 uint64_t guest_counter(const struct guest *g);
 
 /*
- * Paused, at the destination before it runs: is each page at least as new as the guest's own ordered records say? Finds lost and stale
- * pages without knowing the source's memory. 0, or -EIO with why naming the first bad page.
+ * Paused, at the destination before it runs: is each page at least as new as the guest's own
+ * ordered records say? Finds lost and stale pages without knowing the source's memory. 0, or -EIO
+ * with why naming the first bad page.
  */
 int guest_check(const struct guest *g, char *why, size_t why_bytes);
 
 /* So far, since creation. */
 void guest_beats(const struct guest *g, struct guest_beats *b);
+
+/*
+ * Who tells which pages it wrote, once attached: "kvm dirty log", "userfaultfd write-protection",
+ * "rj_mark_dirty()".
+ */
+const char *guest_tracking(const struct guest *g);
 
 /* CPU seconds are not the guest's business. */
 

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "bench/guest/guest_memory.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define ALIGN_BYTES (2ull << 20)
+#define MIB ((uint64_t)1 << 20)
+
+/* MemAvailable of /proc/meminfo, in bytes; UINT64_MAX if it cannot be told. */
+static uint64_t available_bytes(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	uint64_t kib = 0;
+	char line[128];
+
+	if (!f)
+		return UINT64_MAX;
+	while (!kib && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) != 1)
+			kib = 0;
+	fclose(f);
+	return kib ? kib * 1024 : UINT64_MAX;
+}
+
+/* A stretch of addresses, aligned. NULL: there is none. */
+static uint8_t *reserve(uint64_t len_bytes)
+{
+	uint8_t *p = mmap(NULL, len_bytes + ALIGN_BYTES, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t before;
+
+	if (p == MAP_FAILED)
+		return NULL;
+	before = -(uintptr_t)p % ALIGN_BYTES;
+	if (before)
+		munmap(p, before);
+	munmap(p + before + len_bytes, ALIGN_BYTES - before);
+	return p + before;
+}
+
+static int no_memory(uint64_t len_bytes, char *why, size_t why_bytes)
+{
+	int err = errno;
+
+	snprintf(why, why_bytes, "cannot map %" PRIu64 " MiB of guest RAM: %s", len_bytes / MIB,
+		 strerrordesc_np(err));
+	return -err;
+}
+
+static int map_at(struct guest_memory *m, uint64_t len_bytes, int flags, int fd, char *why,
+		  size_t why_bytes)
+{
+	uint8_t *host = reserve(len_bytes);
+	void *p;
+
+	if (!host)
+		return no_memory(len_bytes, why, why_bytes);
+	p = mmap(host, len_bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+	if (p == MAP_FAILED) {
+		int ret = no_memory(len_bytes, why, why_bytes);
+
+		munmap(host, len_bytes);
+		return ret;
+	}
+	*m = (struct guest_memory){ .host = host, .len_bytes = len_bytes, .fd = fd };
+	return 0;
+}
+
+int guest_memory_alloc(struct guest_memory *m, uint64_t len_bytes, char *why, size_t why_bytes)
+{
+	uint64_t available = available_bytes();
+	int fd, ret;
+
+	if (len_bytes > available) {
+		snprintf(why, why_bytes,
+			 "a guest of %" PRIu64 " MiB does not fit: this machine has %" PRIu64
+			 " MiB available; take a smaller size, or --guest marked",
+			 len_bytes / MIB, available / MIB);
+		return -ENOMEM;
+	}
+	fd = memfd_create("guest-ram", MFD_CLOEXEC);
+	if (fd < 0 || ftruncate(fd, (off_t)len_bytes)) {
+		ret = no_memory(len_bytes, why, why_bytes);
+		if (fd >= 0)
+			close(fd);
+		return ret;
+	}
+	ret = map_at(m, len_bytes, MAP_SHARED, fd, why, why_bytes);
+	if (ret)
+		close(fd);
+	return ret;
+}
+
+int guest_memory_reserve(struct guest_memory *m, uint64_t len_bytes, char *why, size_t why_bytes)
+{
+	return map_at(m, len_bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, why,
+		      why_bytes);
+}
+
+void guest_memory_free(struct guest_memory *m)
+{
+	if (!m->host)
+		return;
+	munmap(m->host, m->len_bytes);
+	if (m->fd >= 0)
+		close(m->fd);
+	m->host = NULL;
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/guest/guest_impl.h"
+
+#define SIZE_MIN_BYTES (16ull << 20)
+#define RATE_MAX (1ull << 40)
+
+static int refuse(char *why, size_t why_bytes, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static int refuse(char *why, size_t why_bytes, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, why_bytes, fmt, ap);
+	va_end(ap);
+	return -EINVAL;
+}
+
+/* "100M" at *text, up to a colon or the end; *text moves there. False: not a size. */
+static bool parse_size(const char **text, uint64_t *v_p)
+{
+	static const char units[] = "KMGT";
+	const char *p = *text, *unit;
+	uint64_t v = 0;
+
+	if (*p < '0' || *p > '9')
+		return false;
+	for (; *p >= '0' && *p <= '9'; p++)
+		if (__builtin_mul_overflow(v, 10u, &v) ||
+		    __builtin_add_overflow(v, (unsigned int)(*p - '0'), &v))
+			return false;
+	unit = *p ? strchr(units, *p) : NULL;
+	if (unit) {
+		unsigned int shift = 10 * (unsigned int)(unit - units + 1);
+
+		if (v > UINT64_MAX >> shift)
+			return false;
+		v <<= shift;
+		p++;
+	}
+	if (*p && *p != ':')
+		return false;
+	*text = p;
+	*v_p = v;
+	return true;
+}
+
+static int check_workload(const struct guest_workload *w, char *why, size_t why_bytes)
+{
+	if (w->kind > WORKLOAD_SWEEP)
+		return refuse(why, why_bytes, "unknown kind of workload");
+	if (w->kind == WORKLOAD_IDLE ? w->rate_bytes_per_s != 0 : !w->rate_bytes_per_s)
+		return refuse(why, why_bytes,
+			      "a workload's rate must not be 0; for none, take idle");
+	if (w->rate_bytes_per_s > RATE_MAX)
+		return refuse(why, why_bytes, "a workload's rate may be 1T at most");
+	if (w->kind == WORKLOAD_HOT ? w->hot_bytes < GUEST_PAGE_BYTES : w->hot_bytes != 0)
+		return refuse(why, why_bytes, "a hot area has 4K at least");
+	return 0;
+}
+
+int guest_parse_workload(const char *text, struct guest_workload *w, char *why, size_t why_bytes)
+{
+	static const struct {
+		const char *name;
+		enum workload_kind kind;
+		bool bytes, rate;
+	} kinds[] = {
+		{ "idle", WORKLOAD_IDLE, false, false },
+		{ "uniform", WORKLOAD_UNIFORM, false, true },
+		{ "hot", WORKLOAD_HOT, true, true },
+		{ "sweep", WORKLOAD_SWEEP, false, true },
+	};
+	struct guest_workload v = { 0 };
+	size_t len = strcspn(text, ":"), i = 0;
+	const char *p = text + len;
+	int ret;
+
+	while (i < 4 && (strlen(kinds[i].name) != len || strncmp(kinds[i].name, text, len) != 0))
+		i++;
+	if (i == 4)
+		goto bad;
+	v.kind = kinds[i].kind;
+	if (kinds[i].bytes && (*p++ != ':' || !parse_size(&p, &v.hot_bytes)))
+		goto bad;
+	if (kinds[i].rate && (*p++ != ':' || !parse_size(&p, &v.rate_bytes_per_s)))
+		goto bad;
+	if (*p)
+		goto bad;
+	ret = check_workload(&v, why, why_bytes);
+	if (!ret)
+		*w = v;
+	return ret;
+bad:
+	return refuse(why, why_bytes,
+		      "workload \"%s\" is none of idle, uniform:RATE, hot:BYTES:RATE, sweep:RATE "
+		      "(such as uniform:100M)",
+		      text);
+}
+
+static const struct guest_ops *const kinds_ops[] = { &guest_kvm_ops, &guest_synthetic_ops,
+						     &guest_marked_ops };
+
+int guest_opts_check(const struct guest_opts *o, char *why, size_t why_bytes)
+{
+	const struct guest_ops *ops;
+
+	if (o->kind > GUEST_MARKED)
+		return refuse(why, why_bytes, "unknown kind of guest");
+	ops = kinds_ops[o->kind];
+	if (o->size_bytes % GUEST_PAGE_BYTES)
+		return refuse(why, why_bytes, "a guest's size is a multiple of 4K");
+	if (o->size_bytes < SIZE_MIN_BYTES || o->size_bytes > ops->size_max_bytes)
+		return refuse(why, why_bytes, "a %s guest has 16M to %" PRIu64 "G of memory",
+			      ops->name, ops->size_max_bytes >> 30);
+	return check_workload(&o->workload, why, why_bytes);
+}
+
+/*
+ * The set-up blob, little-endian:
+ *
+ *   magic u32 | version u16 | kind u8 | workload u8 | flags u32 | reserved u32 = 0
+ *   size u64 | rate u64 | hot u64 | seed u64
+ */
+#define BLOB_MAGIC 0x47424a52u /* "RJBG" */
+#define BLOB_VERSION 1
+#define BLOB_BYTES 48u
+#define BLOB_BREAK_DEVICE 1u
+
+struct blob {
+	uint32_t magic;
+	uint16_t version;
+	uint8_t kind, workload;
+	uint32_t flags, reserved;
+	uint64_t size, rate, hot, seed;
+};
+
+_Static_assert(sizeof(struct blob) == BLOB_BYTES, "no padding");
+
+int guest_describe(const struct guest *g, void *blob, size_t blob_bytes)
+{
+	struct blob b = {
+		.magic = htole32(BLOB_MAGIC),
+		.version = htole16(BLOB_VERSION),
+		.kind = (uint8_t)g->o.kind,
+		.workload = (uint8_t)g->o.workload.kind,
+		.flags = htole32(g->o.break_device_tracking ? BLOB_BREAK_DEVICE : 0),
+		.size = htole64(g->o.size_bytes),
+		.rate = htole64(g->o.workload.rate_bytes_per_s),
+		.hot = htole64(g->o.workload.hot_bytes),
+		.seed = htole64(g->o.seed),
+	};
+
+	if (blob_bytes < sizeof(b))
+		return -ENOSPC;
+	memcpy(blob, &b, sizeof(b));
+	return (int)sizeof(b);
+}
+
+int guest_understand(const void *blob, size_t len_bytes, struct guest_opts *o, char *why,
+		     size_t why_bytes)
+{
+	struct guest_opts v = { 0 };
+	struct blob b;
+	int ret;
+
+	if (len_bytes < 6)
+		return refuse(why, why_bytes, "the description of the guest is cut off");
+	memcpy(&b, blob, len_bytes < sizeof(b) ? len_bytes : sizeof(b));
+	if (le32toh(b.magic) != BLOB_MAGIC)
+		return refuse(why, why_bytes, "the other end did not describe a bench guest");
+	if (le16toh(b.version) != BLOB_VERSION)
+		return refuse(
+			why, why_bytes,
+			"the other end describes guests by version %u, this one by %d: use the "
+			"same build on both ends",
+			le16toh(b.version), BLOB_VERSION);
+	if (len_bytes != sizeof(b) || b.reserved || le32toh(b.flags) & ~BLOB_BREAK_DEVICE)
+		return refuse(why, why_bytes, "the description of the guest is damaged");
+	v.kind = (enum guest_kind)b.kind;
+	v.size_bytes = le64toh(b.size);
+	v.workload.kind = (enum workload_kind)b.workload;
+	v.workload.rate_bytes_per_s = le64toh(b.rate);
+	v.workload.hot_bytes = le64toh(b.hot);
+	v.seed = le64toh(b.seed);
+	v.break_device_tracking = le32toh(b.flags) & BLOB_BREAK_DEVICE;
+	ret = guest_opts_check(&v, why, why_bytes);
+	if (!ret)
+		*o = v;
+	return ret;
+}

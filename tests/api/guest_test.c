@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench/guest/guest.h"
+
+/*
+ * The guests on their own: no session moves them, this file does. It stands in for the functions of
+ * a session that a guest calls; being defined in the program they come before the library's.
+ */
+
+#define N_MARKS (1u << 17)
+
+static struct fake {
+	uint8_t state[1 << 20];
+	size_t len_bytes, pos;
+	uint8_t marked[N_MARKS]; /* pages of region 0 */
+	uint64_t n_marks;
+	struct rj_tracker *tracker;
+	uint32_t n_regions;
+} fake;
+
+static struct rj_session *const session = (struct rj_session *)&fake;
+
+int rj_add_region(struct rj_session *s, const struct rj_region *r, uint32_t *region_p)
+{
+	*region_p = fake.n_regions++;
+	return 0;
+}
+
+int rj_add_tracker(struct rj_session *s, struct rj_tracker *t)
+{
+	fake.tracker = t;
+	return 0;
+}
+
+int rj_mark_dirty(struct rj_session *s, uint32_t region, uint64_t offset, uint64_t len_bytes)
+{
+	uint64_t page = offset / 4096;
+
+	if (len_bytes != 4096 || offset % 4096)
+		abort();
+	if (!region && page < N_MARKS)
+		__atomic_store_n(&fake.marked[page], 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&fake.n_marks, 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+int rj_state_write(struct rj_session *s, const void *p, size_t len_bytes)
+{
+	if (len_bytes > sizeof(fake.state) - fake.len_bytes)
+		abort();
+	memcpy(fake.state + fake.len_bytes, p, len_bytes);
+	fake.len_bytes += len_bytes;
+	return 0;
+}
+
+/* In odd pieces. */
+ssize_t rj_state_read(struct rj_session *s, void *p, size_t len_bytes)
+{
+	size_t n = fake.len_bytes - fake.pos;
+
+	n = n > 1001 ? 1001 : n;
+	n = n > len_bytes ? len_bytes : n;
+	memcpy(p, fake.state + fake.pos, n);
+	fake.pos += n;
+	return (ssize_t)n;
+}
+
+static char why[512];
+
+#define CHECK(x)                                                                                   \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "%s:%d: %s failed; why: %s\n", __FILE__, __LINE__, #x,     \
+				why);                                                              \
+			exit(1);                                                                   \
+		}                                                                                  \
+	} while (0)
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+static void run_for(struct guest *g, unsigned int ms)
+{
+	uint64_t start;
+
+	CHECK(guest_run(g) == 0);
+	usleep(ms * 1000);
+	start = now_ns();
+	CHECK(guest_pause(g) == RJ_WAS_RUNNING);
+	CHECK(guest_pause(g) == RJ_WAS_PAUSED);
+	printf("  pause took %.2f ms\n", (double)(now_ns() - start) / 1e6);
+}
+
+static void save(struct guest *g)
+{
+	uint64_t start = now_ns();
+
+	fake.len_bytes = fake.pos = 0;
+	CHECK(guest_save(g, session) == 0);
+	printf("  save: %zu bytes in %.2f ms\n", fake.len_bytes, (double)(now_ns() - start) / 1e6);
+}
+
+static int load(struct guest *g)
+{
+	fake.pos = 0;
+	return guest_load(g, session, why, sizeof(why));
+}
+
+/* As rj_set_setup_blob() and RJ_RQ_SETUP would carry it. */
+static struct guest *make_destination(const struct guest *source)
+{
+	struct guest_opts o;
+	struct guest *g;
+	uint8_t blob[256];
+	int len = guest_describe(source, blob, sizeof(blob));
+
+	CHECK(len > 0);
+	CHECK(guest_understand(blob, (size_t)len, &o, why, sizeof(why)) == 0);
+	CHECK(guest_create_empty(&o, &g, why, sizeof(why)) == 0);
+	return g;
+}
+
+static void copy_memory(const struct guest *to, const struct guest *from)
+{
+	struct rj_region a, b;
+
+	CHECK(guest_n_regions(to) == guest_n_regions(from));
+	for (uint32_t i = 0; i < guest_n_regions(from); i++) {
+		guest_region(from, i, &a);
+		guest_region(to, i, &b);
+		CHECK(strcmp(a.name, b.name) == 0 && a.len_bytes == b.len_bytes);
+		CHECK(b.flags & RJ_REGION_ZEROED);
+		memcpy(b.host, a.host, a.len_bytes);
+	}
+}
+
+static char *page_at(const struct guest *g, uint64_t page)
+{
+	struct rj_region r;
+
+	guest_region(g, 0, &r);
+	return (char *)r.host + page * 4096;
+}
+
+/* With its older content, or with none, the page must be missed. */
+static void check_loss(const struct guest *g, const char *old, uint64_t page)
+{
+	char content[4096];
+
+	memcpy(content, page_at(g, page), 4096);
+	CHECK(memcmp(content, old, 4096) != 0);
+	memcpy(page_at(g, page), old, 4096);
+	CHECK(guest_check(g, why, sizeof(why)) == -EIO);
+	printf("  found: %s\n", why);
+	memset(page_at(g, page), 0, 4096);
+	CHECK(guest_check(g, why, sizeof(why)) == -EIO);
+	memcpy(page_at(g, page), content, 4096);
+	CHECK(guest_check(g, why, sizeof(why)) == 0);
+}
+
+static void check_damaged_states(struct guest *g)
+{
+	uint8_t good[sizeof(fake.state)];
+	size_t len = fake.len_bytes;
+
+	memcpy(good, fake.state, len);
+	for (fake.len_bytes = 0; fake.len_bytes < len; fake.len_bytes += 7)
+		CHECK(load(g) == -EINVAL);
+	fake.len_bytes = len + 1;
+	CHECK(load(g) == -EINVAL);
+	fake.len_bytes = len;
+	for (size_t i = 0; i < 24; i++) {
+		fake.state[i] ^= 0x40;
+		CHECK(load(g) == -EINVAL);
+		fake.state[i] ^= 0x40;
+	}
+	fake.len_bytes = sizeof(fake.state);
+	CHECK(load(g) == -EINVAL);
+	fake.len_bytes = len;
+	memcpy(fake.state, good, len);
+}
+
+/* What the pages above GUEST_LOW_BYTES hold, and the device's. */
+static uint64_t first_written(const struct guest *now, const char *old, uint64_t from, uint64_t to)
+{
+	for (uint64_t p = from; p < to; p++)
+		if (memcmp(page_at(now, p), old + p * 4096, 4096) != 0)
+			return p;
+	return 0;
+}
+
+static struct guest *make_source(enum guest_kind kind, const char *workload, uint64_t size_bytes,
+				 bool broken)
+{
+	struct guest_opts o = {
+		.kind = kind, .size_bytes = size_bytes, .seed = 42, .break_device_tracking = broken
+	};
+	struct guest *g = NULL;
+	int ret;
+
+	CHECK(guest_parse_workload(workload, &o.workload, why, sizeof(why)) == 0);
+	ret = guest_create(&o, &g, why, sizeof(why));
+	if (ret && kind == GUEST_KVM && access("/dev/kvm", R_OK | W_OK)) {
+		CHECK(strstr(why, "--guest synthetic"));
+		printf("  %s\n", why);
+		return NULL;
+	}
+	CHECK(ret == 0);
+	memset(&fake, 0, sizeof(fake));
+	CHECK(guest_attach(g, session, why, sizeof(why)) == 0);
+	CHECK(fake.n_regions == guest_n_regions(g));
+	printf("  tracked by %s\n", guest_tracking(g));
+	return g;
+}
+
+static void print_beats(const struct guest *g, unsigned int ms)
+{
+	struct guest_beats b;
+
+	guest_beats(g, &b);
+	CHECK(b.n > 0 && b.gap_p99_ns <= b.gap_max_ns);
+	printf("  %lu beats in %u ms, gap max %.2f ms, p99 %.2f ms\n", b.n, ms,
+	       (double)b.gap_max_ns / 1e6, (double)b.gap_p99_ns / 1e6);
+}
+
+static void move(enum guest_kind kind, const char *workload, uint64_t size_bytes)
+{
+	struct guest *a, *b;
+	uint64_t counter, page;
+	char *old;
+
+	printf("%d %s\n", (int)kind, workload);
+	a = make_source(kind, workload, size_bytes, false);
+	if (!a)
+		return;
+	CHECK(guest_check(a, why, sizeof(why)) == 0);
+	run_for(a, 100);
+	CHECK(guest_check(a, why, sizeof(why)) == 0);
+	old = malloc(size_bytes);
+	memcpy(old, page_at(a, 0), size_bytes);
+	run_for(a, 300);
+	print_beats(a, 400);
+	counter = guest_counter(a);
+	CHECK(counter > 20);
+	CHECK(fake.n_marks > 0);
+	save(a);
+	CHECK(guest_check(a, why, sizeof(why)) == 0);
+
+	b = make_destination(a);
+	copy_memory(b, a);
+	CHECK(load(b) == 0);
+	CHECK(guest_check(b, why, sizeof(why)) == 0);
+	CHECK(guest_counter(b) == counter);
+	page = first_written(a, old, 512, size_bytes / 4096);
+	CHECK(strcmp(workload, "idle") == 0 || page);
+	if (page)
+		check_loss(b, old + page * 4096, page);
+	page = first_written(a, old, 0x100, 0x200); /* the device's buffers */
+	CHECK(page && fake.marked[page]);
+	check_loss(b, old + page * 4096, page);
+	page = first_written(a, old, 0x80, 0x81); /* its status */
+	CHECK(page && fake.marked[page]);
+	check_loss(b, old + page * 4096, page);
+	if (kind == GUEST_KVM)
+		check_loss(b, old + 4096, 1);
+
+	CHECK(guest_pause(b) == RJ_WAS_PAUSED);
+	run_for(b, 100);
+	CHECK(guest_counter(b) > counter + 5);
+	CHECK(guest_check(b, why, sizeof(why)) == 0);
+	/* The source could go on as well, as after a rollback, and be saved again. */
+	run_for(a, 50);
+	CHECK(guest_counter(a) > counter);
+	CHECK(guest_check(a, why, sizeof(why)) == 0);
+	save(a);
+	CHECK(guest_check(a, why, sizeof(why)) == 0);
+	guest_destroy(&b);
+	b = make_destination(a);
+	check_damaged_states(b);
+	guest_destroy(&b);
+	guest_detach(a);
+	guest_destroy(&a);
+	free(old);
+}
+
+/* Another workload's state must not be loaded. */
+static void refuse_other_workload(void)
+{
+	struct guest *a = make_source(GUEST_KVM, "hot:1M:10M", 16 << 20, false), *b;
+
+	if (!a)
+		return;
+	run_for(a, 20);
+	save(a);
+	b = make_source(GUEST_KVM, "hot:2M:10M", 16 << 20, false);
+	fake.len_bytes = 0;
+	save(a);
+	CHECK(load(b) == -EINVAL);
+	printf("  %s\n", why);
+	guest_destroy(&a);
+	guest_destroy(&b);
+}
+
+static void broken_device(enum guest_kind kind)
+{
+	struct guest *g = make_source(kind, "idle", 16 << 20, true);
+
+	if (!g)
+		return;
+	run_for(g, 50);
+	save(g);
+	CHECK(fake.n_marks == 0);
+	guest_destroy(&g);
+}
+
+/* Terabytes that are not there. */
+static void move_marked(void)
+{
+	struct guest *a = make_source(GUEST_MARKED, "uniform:1G", 1ull << 42, false), *b;
+	uint64_t counter;
+
+	run_for(a, 200);
+	print_beats(a, 200);
+	printf("  %.0f MB/s marked\n", (double)fake.n_marks * 4096 / 0.2 / 1e6);
+	counter = guest_counter(a);
+	save(a);
+	b = make_destination(a);
+	CHECK(load(b) == 0);
+	CHECK(guest_check(b, why, sizeof(why)) == 0);
+	CHECK(guest_counter(b) == counter);
+	run_for(b, 50);
+	CHECK(guest_counter(b) > counter);
+	guest_destroy(&a);
+	guest_destroy(&b);
+}
+
+static void too_big(void)
+{
+	struct guest_opts o = { .kind = GUEST_SYNTHETIC, .size_bytes = 1ull << 42 };
+	struct guest *g = NULL;
+
+	CHECK(guest_create(&o, &g, why, sizeof(why)) == -ENOMEM);
+	CHECK(!g && strstr(why, "does not fit"));
+	printf("%s\n", why);
+	o.size_bytes = 4096;
+	CHECK(guest_create(&o, &g, why, sizeof(why)) == -EINVAL);
+	printf("%s\n", why);
+}
+
+int main(void)
+{
+	static const enum guest_kind kinds[] = { GUEST_SYNTHETIC, GUEST_KVM };
+	static const char *const workloads[] = { "idle", "uniform:50M", "hot:4M:20M", "sweep:50M" };
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (size_t k = 0; k < 2; k++) {
+		for (size_t w = 0; w < 4; w++)
+			move(kinds[k], workloads[w], 64 << 20);
+		broken_device(kinds[k]);
+	}
+	refuse_other_workload();
+	move_marked();
+	too_big();
+	return 0;
+}
