@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <time.h>
 
-#define RJI_NS_PER_MS 1000000ull
-#define RJI_NS_PER_S 1000000000ull
+#define RJI_NS_PER_MS UINT64_C(1000000)
+#define RJI_NS_PER_S UINT64_C(1000000000)
 
 static inline uint64_t rji_clock_ns(clockid_t id)
 {

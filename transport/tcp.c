@@ -43,6 +43,7 @@ struct tcp_lane {
 	struct tcp_transport *tp;
 	int fd;
 	uint32_t number;
+	bool is_source;
 	uint64_t fence_number;        /* of the last fence sent */
 	_Atomic uint64_t sent_bytes;
 	struct rji_extent extents[RJI_FRAME_MAX_EXTENTS];
@@ -392,6 +393,7 @@ static int tcp_connect(struct rji_transport *tp_, uint32_t number, const struct 
 		tcp_close(&failed);
 		return ret;
 	}
+	lane->is_source = true;
 	*lane_p = (struct rji_lane *)lane;
 	return 0;
 }
@@ -473,6 +475,8 @@ static void tcp_close(struct rji_lane **lane_p)
 
 	if (!lane)
 		return;
+	if (lane->is_source && !rji_stop_is_set(lane->tp->stop))
+		send_head(lane, RJI_FRAME_BYE, 0); /* or the destination takes it for a lost lane */
 	for (uint32_t i = 0; i < lane->tp->n_accepted; i++) {
 		if (lane->tp->accepted[i] == lane)
 			lane->tp->accepted[i--] = lane->tp->accepted[--lane->tp->n_accepted];

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The source's way, straight down: connect, agree, set up, regions, lanes, bulk round, dirty rounds, and when the predicted
+ * downtime fits, the switchover (switchover.c, handover.c).
+ *
+ * What goes wrong before the switchover simply ends the session: the guest never noticed. Pages that were harvested
+ * for it are lost to this session only; the next one begins with all pages and restarts the trackers.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "migration/session.h"
+#include "pagesender/dirty/tracker.h"
+#include "transport/greeting.h"
+#include "transport/socket.h"
+
+/* When a round sent nothing but pages remain (they are held), look again after this. */
+#define HELD_RETRY_MS 5
+
+static int connect_control(struct rj_session *s, void *arg, struct rj_error *err)
+{
+	uint64_t deadline = rji_session_deadline(s->o.connect_timeout_ms);
+	struct rji_greeting g = { .major = RJI_PROTOCOL_MAJOR, .kind = RJI_GREET_CONTROL };
+	uint8_t bytes[RJI_GREETING_BYTES];
+	struct iovec iov = { bytes, sizeof(bytes) };
+	int ret, *fd_p = arg;
+
+	if (s->o.control_fd >= 0) {
+		*fd_p = s->o.control_fd;
+		s->o.control_fd = -1;
+	} else {
+		ret = rji_socket_connect(&s->uri, deadline, &s->stop, fd_p, err);
+		if (ret < 0)
+			return ret;
+	}
+	memcpy(g.session_id, s->session_id, sizeof(g.session_id));
+	rji_greeting_encode(&g, bytes);
+	ret = rji_socket_tune(*fd_p, s->o.peer_timeout_ms);
+	if (!ret)
+		ret = rji_socket_send(*fd_p, &iov, 1, deadline, &s->stop);
+	return ret < 0 ? rji_fail(err, RJ_E_CONNECT, "the destination closed the connection at once") : 0;
+}
+
+static int connect_peer(struct rj_session *s, struct rj_error *err)
+{
+	int fd = -1;
+	int ret = rji_session_aside(s, "rj-connect", RJI_WAIT_CANCEL, connect_control, &fd, err);
+
+	if (fd >= 0)
+		rji_control_init(&s->ctl, fd, s->o.peer_timeout_ms, &s->stop);
+	return ret;
+}
+
+/* Send a payload gathered by a cursor and wait for the answer. */
+static int exchange(struct rj_session *s, uint16_t type, const struct rji_cursor *c, uint16_t answer,
+		    uint32_t timeout_ms, struct rji_msg **msg_p, struct rj_error *err)
+{
+	int ret = rji_session_send(s, type, c ? c->bytes : NULL, c ? c->pos : 0, err);
+
+	if (ret < 0)
+		return ret;
+	return rji_session_expect(s, RJI_WAIT_MIGRATING, answer, 0,
+				  timeout_ms ? rji_session_deadline(timeout_ms) : 0, msg_p, err);
+}
+
+static int malformed(uint16_t type, struct rj_error *err)
+{
+	return rji_fail(err, RJ_E_PROTOCOL, "the destination's %s cannot be understood", rji_msg_name(type));
+}
+
+static int agree(struct rj_session *s, struct rj_error *err)
+{
+	struct rji_msg_hello hello = { .minor = RJI_PROTOCOL_MINOR,
+				       .n_lanes = s->o.n_lanes,
+				       .peer_timeout_ms = s->o.peer_timeout_ms,
+				       .guest_bytes = s->set.guest_bytes };
+	struct rji_msg_hello_ok ok;
+	struct rji_cursor c;
+	struct rji_msg *msg;
+	uint8_t buf[256];
+	int ret;
+
+	strncpy(hello.transport, s->ops->name, sizeof(hello.transport) - 1);
+	memcpy(hello.session_id, s->session_id, sizeof(hello.session_id));
+	memcpy(hello.secret, s->secret, sizeof(hello.secret));
+	rji_cursor_init(&c, buf, sizeof(buf));
+	rji_put_hello(&c, &hello);
+	ret = exchange(s, RJI_MSG_HELLO, &c, RJI_MSG_HELLO_OK, s->o.connect_timeout_ms, &msg, err);
+	if (ret < 0)
+		return ret;
+	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
+	ret = rji_get_hello_ok(&c, &ok);
+	free(msg);
+	if (ret < 0 || ok.n_lanes > s->o.n_lanes)
+		return malformed(RJI_MSG_HELLO_OK, err);
+	s->o.n_lanes = ok.n_lanes;
+	s->peer_keep_ms = ok.outcome_keep_ms;
+	s->fig.n_lanes = ok.n_lanes;
+	return 0;
+}
+
+/* The VMM's own description of the guest, for the destination's VMM to judge. */
+static int set_up(struct rj_session *s, struct rj_error *err)
+{
+	uint64_t asked_at = rji_now_ns();
+	struct rji_cursor c;
+	struct rji_msg *msg;
+	int ret;
+
+	rji_cursor_init(&c, s->blob, s->blob_bytes);
+	c.pos = s->blob_bytes;
+	ret = exchange(s, RJI_MSG_SETUP, &c, RJI_MSG_SETUP_OK, 0, &msg, err);
+	if (ret < 0)
+		return ret;
+	s->model.round_trip_ns = rji_now_ns() - asked_at; /* until READY measures it without the VMM */
+	pthread_mutex_lock(&s->reply_lock);
+	s->reply = malloc(msg->len_bytes + 1);
+	if (s->reply) {
+		memcpy(s->reply, msg->payload, msg->len_bytes);
+		s->reply_bytes = msg->len_bytes;
+		s->reply_known = true;
+	}
+	pthread_mutex_unlock(&s->reply_lock);
+	free(msg);
+	return s->reply ? 0 : rji_fail(err, -ENOMEM, "no memory for the set-up reply");
+}
+
+static int send_regions(struct rj_session *s, struct rj_error *err)
+{
+	size_t max = 4 + s->n_given * (2 + RJ_NAME_BYTES + 24);
+	uint8_t *buf = malloc(max);
+	struct rji_cursor c;
+	int ret;
+
+	if (!buf)
+		return rji_fail(err, -ENOMEM, "no memory for the list of regions");
+	rji_cursor_init(&c, buf, max);
+	rji_put_u32(&c, s->n_given);
+	for (uint32_t i = 0; i < s->n_given; i++) {
+		const struct rj_region *r = &s->given[i].r;
+		struct rji_msg_region m = { .len_bytes = r->len_bytes,
+					    .gpa = r->gpa,
+					    .page_bytes = r->page_bytes,
+					    .flags = r->flags };
+
+		memcpy(m.name, s->given[i].name, sizeof(m.name));
+		rji_put_region(&c, &m);
+	}
+	ret = rji_session_send(s, RJI_MSG_REGIONS, buf, c.pos, err);
+	free(buf);
+	return ret;
+}
+
+static int take_region_ok(struct rj_session *s, const struct rji_msg *msg, struct rj_error *err)
+{
+	struct rji_msg_region_ok ok;
+	struct rji_cursor c;
+
+	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
+	if (rji_get_region_ok(&c, &ok) < 0 || ok.region >= s->n_given)
+		return malformed(RJI_MSG_REGION_OK, err);
+	return s->ops->import_keys ?
+		       s->ops->import_keys(s->tp, ok.region, ok.keys, ok.keys_bytes, err) : 0;
+}
+
+/* Both sides register at the same time. */
+static int match_regions(struct rj_session *s, struct rj_error *err)
+{
+	int ret = send_regions(s, err);
+
+	if (!ret)
+		ret = rji_session_create_transport(s, err);
+	if (!ret)
+		ret = rji_session_register(s, err);
+	for (uint32_t i = 0; !ret && i < s->n_given; i++) {
+		struct rji_msg *msg;
+
+		ret = rji_session_expect(s, RJI_WAIT_MIGRATING, RJI_MSG_REGION_OK, 0, 0, &msg, err);
+		if (ret < 0)
+			return ret;
+		ret = take_region_ok(s, msg, err);
+		free(msg);
+	}
+	return ret;
+}
+
+static bool lanes_idle(struct rj_session *s, void *arg)
+{
+	(void)arg;
+	return !rji_sender_busy(s->sender);
+}
+
+static int start_lanes(struct rj_session *s, struct rj_error *err)
+{
+	const struct rji_sender_opts o = { .host = s->host,
+					   .ops = s->ops,
+					   .tp = s->tp,
+					   .stop = &s->stop,
+					   .harvest = &s->harvest,
+					   .holds = &s->holds,
+					   .pace = &s->pace,
+					   .n_lanes = s->o.n_lanes,
+					   .done_fd = s->wake_fd };
+
+	if (rji_harvest_init(&s->harvest, &s->set, &s->holds) < 0)
+		return rji_fail(err, -ENOMEM, "no memory for the list of windows");
+	return rji_sender_create(&o, &s->sender, err);
+}
+
+static int connect_lanes(struct rj_session *s, struct rj_error *err)
+{
+	struct rji_admission adm = { .n_lanes = s->o.n_lanes };
+	struct rji_msg_lanes lanes;
+	struct rji_cursor c;
+	struct rji_msg *msg;
+	int ret;
+
+	ret = rji_session_expect(s, RJI_WAIT_MIGRATING, RJI_MSG_LANES, 0, 0, &msg, err);
+	if (ret < 0)
+		return ret;
+	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
+	ret = rji_get_lanes(&c, &lanes);
+	free(msg);
+	if (ret < 0)
+		return malformed(RJI_MSG_LANES, err);
+	memcpy(adm.session_id, s->session_id, sizeof(adm.session_id));
+	memcpy(adm.token, lanes.token, sizeof(adm.token));
+	ret = start_lanes(s, err);
+	if (ret < 0)
+		return ret;
+	rji_sender_connect(s->sender, &lanes.addrs, &adm, rji_session_deadline(s->o.connect_timeout_ms));
+	ret = rji_session_wait(s, RJI_WAIT_MIGRATING, lanes_idle, NULL, 0, err);
+	if (!ret)
+		ret = rji_sender_result(s->sender, NULL, err);
+	if (!ret)
+		ret = rji_session_expect(s, RJI_WAIT_MIGRATING, RJI_MSG_LANES_OK, 0,
+					 rji_session_deadline(s->o.connect_timeout_ms), &msg, err);
+	if (!ret)
+		free(msg);
+	return ret;
+}
+
+static int start_trackers(struct rj_session *s, struct rj_error *err)
+{
+	uint64_t start = rji_now_ns();
+
+	while (s->n_tracking < s->n_trackers) {
+		struct rj_tracker *t = s->trackers[s->n_tracking];
+		int ret = t->ops.start(t->t);
+
+		if (ret < 0)
+			return rji_fail_sys(err, RJ_E_TRACKER, -ret, "the tracker '%s' does not start", t->ops.name);
+		s->n_tracking++;
+	}
+	s->fig.tracker_start_ns = rji_now_ns() - start;
+	return 0;
+}
+
+static void stop_trackers(struct rj_session *s)
+{
+	uint64_t start = rji_now_ns();
+
+	while (s->n_tracking) {
+		struct rj_tracker *t = s->trackers[--s->n_tracking];
+
+		if (t->ops.stop)
+			t->ops.stop(t->t);
+	}
+	s->fig.tracker_stop_ns = rji_now_ns() - start;
+}
+
+/* --- rounds --- */
+
+static int send_round(struct rj_session *s, struct rji_sent *sent_p, struct rj_error *err)
+{
+	int ret;
+
+	rji_harvest_begin_round(&s->harvest);
+	rji_sender_round(s->sender);
+	ret = rji_session_wait(s, RJI_WAIT_MIGRATING, lanes_idle, NULL, 0, err);
+	if (!ret)
+		ret = rji_sender_result(s->sender, sent_p, err);
+	if (!ret)
+		rji_harvest_fenced(&s->harvest);
+	return ret;
+}
+
+static int announce_round(struct rj_session *s, uint32_t number, struct rj_error *err)
+{
+	struct rji_cursor c;
+	uint8_t buf[4];
+
+	rji_cursor_init(&c, buf, sizeof(buf));
+	rji_put_u32(&c, number);
+	return rji_session_send(s, RJI_MSG_ROUND, buf, c.pos, err);
+}
+
+static void note_round(struct rj_session *s, uint32_t number, uint64_t duration_ns,
+		       const struct rji_sent *sent, const struct rji_dirt *dirt, uint64_t predicted_ns)
+{
+	uint64_t ns = duration_ns ? duration_ns : 1;
+	struct rj_event ev = { .type = RJ_EV_ROUND };
+
+	ev.u.round = (struct rj_round){
+		.round = number,
+		.pages = sent->pages,
+		.bytes = sent->bytes,
+		.duration_ns = duration_ns,
+		.rate_bytes_per_s = (uint64_t)((__uint128_t)sent->bytes * RJI_NS_PER_S / ns),
+		.dirty_pages = dirt->pending_pages,
+		.dirty_bytes = dirt->pending_bytes,
+		.dirty_rate_bytes_per_s = (uint64_t)((__uint128_t)dirt->new_bytes * RJI_NS_PER_S / ns),
+		.predicted_downtime_ns = predicted_ns,
+	};
+	s->fig.round_bytes += sent->bytes;
+	s->fig.round_ns += sent->send_ns + sent->fence_ns;
+	s->fig.dirty_rate_bytes_per_s = ev.u.round.dirty_rate_bytes_per_s;
+	s->fig.pending_bytes = dirt->pending_bytes;
+	rji_session_count_cpu(s);
+	rji_vmm_tell(&s->vmm, &ev);
+}
+
+/* One round and a look at what became dirty meanwhile. The prediction is for stopping now. */
+static int one_round(struct rj_session *s, uint64_t *predicted_p, struct rj_error *err)
+{
+	uint32_t number = s->fig.rounds + 1;
+	uint64_t began = rji_now_ns(), collecting;
+	struct rji_terms terms;
+	struct rji_sent sent;
+	struct rji_dirt dirt;
+	int ret;
+
+	s->fig.rounds = number;
+	rji_session_set_state(s, number == 1 ? RJ_STATE_BULK : RJ_STATE_DIRTY);
+	ret = announce_round(s, number, err);
+	if (!ret)
+		ret = send_round(s, &sent, err);
+	if (ret < 0)
+		return ret;
+	collecting = rji_now_ns();
+	ret = rji_harvest_collect(&s->harvest, &dirt, err);
+	if (ret < 0)
+		return ret;
+	s->model.harvest_ns = rji_now_ns() - collecting;
+	rji_downtime_saw_round(&s->model, sent.bytes, sent.send_ns, sent.fence_ns);
+	*predicted_p = rji_downtime_predict(&s->model, dirt.pending_bytes, &terms);
+	s->fig.predicted_ns = *predicted_p;
+	rji_session_publish_terms(s->fig.predicted, &terms);
+	note_round(s, number, rji_now_ns() - began, &sent, &dirt, *predicted_p);
+	if (!sent.pages && dirt.pending_pages) /* held: give it a moment */
+		ret = rji_session_wait(s, RJI_WAIT_MIGRATING, rji_never, NULL,
+				       rji_session_deadline(HELD_RETRY_MS), err);
+	return ret == RJ_E_TIMEOUT ? 0 : ret;
+}
+
+static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_error *err)
+{
+	int ret;
+
+	rji_pageset_all_pending(&s->set);
+	s->fig.bulk_began_ns = rji_now_ns();
+	do {
+		uint64_t predicted_ns, allowed_ns;
+
+		do {
+			ret = one_round(s, &predicted_ns, err);
+			allowed_ns = atomic_load_explicit(&s->max_downtime_ms, memory_order_relaxed) *
+				     RJI_NS_PER_MS;
+		} while (!ret && predicted_ns > allowed_ns);
+		if (!ret)
+			ret = rji_switchover(s, outcome_p, err);
+	} while (ret == -EAGAIN);
+	return ret;
+}
+
+static int migrate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_error *err)
+{
+	static int (*const steps[])(struct rj_session *, struct rj_error *) = {
+		agree, set_up, match_regions, connect_lanes, start_trackers,
+	};
+	int ret = connect_peer(s, err);
+
+	if (!ret)
+		rji_session_set_state(s, RJ_STATE_SETUP);
+	for (size_t i = 0; !ret && i < sizeof(steps) / sizeof(*steps); i++)
+		ret = steps[i](s, err);
+	return ret < 0 ? ret : iterate(s, outcome_p, err);
+}
+
+static void tell_peer_why(struct rj_session *s, const struct rj_error *err)
+{
+	struct rji_msg_failed failed = { .code = err->code };
+	uint8_t buf[8 + RJ_ERROR_TEXT_BYTES];
+	struct rji_cursor c;
+
+	memcpy(failed.text, err->text, sizeof(failed.text));
+	rji_cursor_init(&c, buf, sizeof(buf));
+	rji_put_failed(&c, &failed);
+	rji_control_send(&s->ctl, RJI_MSG_FAILED, buf, c.pos);
+}
+
+static void tear_down(struct rj_session *s, bool completed)
+{
+	if (s->sender) {
+		s->fig.transferred_bytes = rji_sender_sent_bytes(s->sender);
+		s->fig.pages_sent = rji_sender_pages_sent(s->sender);
+		s->fig.lanes_cpu_ns += rji_sender_cpu_ns(s->sender);
+	}
+	rji_sender_destroy(&s->sender);
+	if (completed)
+		rji_control_send(&s->ctl, RJI_MSG_BYE, NULL, 0);
+	stop_trackers(s);
+	rji_session_destroy_transport(s);
+	rji_control_hang_up(&s->ctl);
+}
+
+void *rji_source_thread(void *arg)
+{
+	static const enum rj_state by_outcome[] = { [RJ_RUNS_AT_SOURCE] = RJ_STATE_FAILED,
+						    [RJ_RUNS_AT_DESTINATION] = RJ_STATE_COMPLETED,
+						    [RJ_RUNS_UNKNOWN] = RJ_STATE_UNKNOWN };
+	enum rj_outcome outcome = RJ_RUNS_AT_SOURCE;
+	struct rj_session *s = arg;
+	struct rj_error err;
+	int ret;
+
+	rji_error_init(&err);
+	ret = migrate(s, &outcome, &err);
+	if (ret < 0)
+		rji_fail(&err, ret, "%s", rj_strerror(ret));
+	if (!s->fig.ended_ns)
+		s->fig.ended_ns = rji_now_ns();
+	if (outcome == RJ_RUNS_AT_SOURCE)
+		tell_peer_why(s, &err);
+	tear_down(s, outcome == RJ_RUNS_AT_DESTINATION);
+	rji_session_end(s, ret == RJ_E_CANCELLED ? RJ_STATE_CANCELLED : by_outcome[outcome], outcome, &err);
+	return NULL;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* rj_stats(): a snapshot of figures that the control and lane threads keep as atomics. */
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "migration/session.h"
+
+static uint64_t get(const _Atomic uint64_t *v)
+{
+	return atomic_load_explicit(v, memory_order_relaxed);
+}
+
+static void snapshot_terms(const _Atomic uint64_t *from, struct rj_downtime_terms *p)
+{
+	struct rji_terms t;
+
+	for (int i = 0; i < RJI_N_TERMS; i++)
+		t.ns[i] = get(&from[i]);
+	rji_terms_publish(&t, p);
+}
+
+static uint64_t since_start(const struct rji_figures *f, uint64_t until_ns)
+{
+	uint64_t started = get(&f->started_ns);
+
+	return started && until_ns > started ? until_ns - started : 0;
+}
+
+int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
+{
+	const struct rji_figures *f = s ? &s->fig : NULL;
+	struct rj_stats st = { .size = sizeof(st) };
+	uint64_t ended, round_ns;
+
+	if (!s || !st_p || st_p->size != sizeof(st))
+		return -EINVAL;
+	st.state = atomic_load_explicit(&s->state, memory_order_relaxed);
+	st.rounds = atomic_load_explicit(&f->rounds, memory_order_relaxed);
+	st.n_lanes = atomic_load_explicit(&f->n_lanes, memory_order_relaxed);
+	snprintf(st.transport, sizeof(st.transport), "%s", s->uri.path[0] ? "unix" : s->ops->name);
+	for (uint32_t i = 0; i < s->n_given; i++)
+		st.guest_bytes += s->given[i].r.len_bytes;
+	ended = get(&f->ended_ns);
+	st.setup_ns = since_start(f, get(&f->bulk_began_ns));
+	st.total_ns = since_start(f, ended ? ended : rji_now_ns());
+	st.downtime_ns = get(&f->downtime_ns);
+	st.predicted_downtime_ns = get(&f->predicted_ns);
+	snapshot_terms(f->downtime, &st.downtime);
+	snapshot_terms(f->predicted, &st.predicted);
+	st.transferred_bytes = get(&f->transferred_bytes);
+	round_ns = get(&f->round_ns);
+	if (round_ns)
+		st.throughput_bytes_per_s = (uint64_t)((__uint128_t)get(&f->round_bytes) * RJI_NS_PER_S / round_ns);
+	st.dirty_rate_bytes_per_s = get(&f->dirty_rate_bytes_per_s);
+	st.remaining_bytes = get(&f->pending_bytes);
+	st.pages.normal = get(&f->pages_sent);
+	st.request_max_ns = get(&s->vmm.slowest_ns);
+	st.request_max_type = atomic_load_explicit(&s->vmm.slowest_type, memory_order_relaxed);
+	st.collect_max_ns = get(&s->harvest.collect_max_ns);
+	st.rearm_max_ns = get(&s->harvest.rearm_max_ns);
+	st.tracker_start_ns = get(&f->tracker_start_ns);
+	st.tracker_stop_ns = get(&f->tracker_stop_ns);
+	st.metadata_bytes = sizeof(*s) + rji_pageset_metadata_bytes(&s->set) +
+			    s->harvest.max_windows * sizeof(struct rji_window);
+	st.cpu_ns = get(&f->cpu_ns) + get(&f->lanes_cpu_ns);
+	st.registered_bytes = get(&f->registered_bytes);
+	st.register_ns = get(&f->register_ns);
+	st.state_bytes = get(&f->state_bytes);
+	st.resumed_at_ns = get(&f->resumed_at_ns);
+	*st_p = st;
+	return 0;
+}
