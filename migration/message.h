@@ -8,7 +8,7 @@
 #include <ramjet/session.h>
 
 #include "base/cursor.h"
-#include "base/error.h"
+#include "base/fail.h"
 #include "transport/transport.h"
 
 /*

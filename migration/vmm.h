@@ -8,7 +8,7 @@
 
 #include <ramjet/event.h>
 
-#include "base/error.h"
+#include "base/fail.h"
 
 /*
  * The talk with the VMM: events queued for it, requests it has not answered yet. The control thread tells and asks, the

@@ -4,7 +4,7 @@
 
 #include <stdatomic.h>
 
-#include "base/error.h"
+#include "base/fail.h"
 #include "pagesender/hold.h"
 #include "pagesender/pageset.h"
 

@@ -7,7 +7,7 @@
 
 #include <ramjet/session.h>
 
-#include "base/error.h"
+#include "base/fail.h"
 #include "pagesender/dirty/plain.h"
 
 /*

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/error.h"
+#include "base/fail.h"
 
 #define RJI_RDMA_MAX_DEVICES 8
 #define RJI_RDMA_DEVICE_NAME 64

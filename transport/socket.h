@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "base/error.h"
+#include "base/fail.h"
 #include "base/stop.h"
 #include "transport/uri.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#ifndef RJI_BASE_ERROR_H
-#define RJI_BASE_ERROR_H
+#ifndef RJI_BASE_FAIL_H
+#define RJI_BASE_FAIL_H
 
 #include <errno.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "base/error.h"
+#include "base/fail.h"
 
 #include <stdarg.h>
 #include <stdio.h>
