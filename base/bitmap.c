@@ -5,10 +5,11 @@
 
 /* Call op(word, mask) for each word that [first, first + n) touches. */
 #define FOR_EACH_MASK(first, n, word, mask)                                                        \
-	for (uint64_t bit_ = (first), end_ = (first) + (n), word, mask; bit_ < end_ &&             \
+	for (uint64_t bit_ = (first), end_ = (first) + (n), word, mask;                            \
+	     bit_ < end_ &&                                                                        \
 	     (word = bit_ / RJI_WORD_BITS,                                                         \
 	     mask = rji_word_mask(bit_ % RJI_WORD_BITS,                                            \
-				  end_ - word * RJI_WORD_BITS < RJI_WORD_BITS                       \
+				  end_ - word * RJI_WORD_BITS < RJI_WORD_BITS                      \
 					  ? (unsigned int)(end_ - word * RJI_WORD_BITS)            \
 					  : RJI_WORD_BITS),                                        \
 	     1);                                                                                   \

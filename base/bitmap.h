@@ -38,7 +38,8 @@ void rji_bitmap_clear_range(uint64_t *map, uint64_t first, uint64_t n);
 uint64_t rji_bitmap_weight(const uint64_t *map, uint64_t n_words);
 
 /*
- * Find the next run of set bits at or after *first and below end. Return its length and set *first to where it begins, or return 0.
+ * Find the next run of set bits at or after *first and below end. Return its length and set *first
+ * to where it begins, or return 0.
  *
  *   first      *first'                end
  *     | 0 0 0 0 | 1 1 1 1 1 | 0 ...    |
@@ -46,7 +47,10 @@ uint64_t rji_bitmap_weight(const uint64_t *map, uint64_t n_words);
  */
 uint64_t rji_bitmap_next_run(const uint64_t *map, uint64_t *first, uint64_t end);
 
-/* A zeroed map whose pages the kernel gives only when touched; release with rji_bitmap_free(). NULL: no memory. */
+/*
+ * A zeroed map whose pages the kernel gives only when touched; release with rji_bitmap_free().
+ * NULL: no memory.
+ */
 uint64_t *rji_bitmap_alloc(uint64_t n_bits);
 void rji_bitmap_free(uint64_t *map, uint64_t n_bits);
 

@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 /*
- * The only way bytes of a message are written or read: a position in a buffer that never leaves it. The first access that
- * would sets bad, and from then on everything reads as 0 and nothing is written, so that a parser checks once, at its end. Integers
- * are little-endian.
+ * The only way bytes of a message are written or read: a position in a buffer that never leaves it.
+ * The first access that would sets bad, and from then on everything reads as 0 and nothing is
+ * written, so that a parser checks once, at its end. Integers are little-endian.
  */
 struct rji_cursor {
 	uint8_t *bytes;
@@ -35,7 +35,10 @@ uint16_t rji_get_u16(struct rji_cursor *c);
 uint32_t rji_get_u32(struct rji_cursor *c);
 uint64_t rji_get_u64(struct rji_cursor *c);
 void rji_get_bytes(struct rji_cursor *c, void *p, size_t len_bytes);
-/* Into s with a NUL; bad if it does not fit into size bytes, is empty-terminated inside or has a NUL in it. */
+/*
+ * Into s with a NUL; bad if it does not fit into size bytes, is empty-terminated inside or has a
+ * NUL in it.
+ */
 void rji_get_string(struct rji_cursor *c, char *s, size_t size);
 /* A view of the next len_bytes, NULL when bad. */
 const void *rji_get_view(struct rji_cursor *c, size_t len_bytes);

@@ -56,6 +56,7 @@ int rji_fail_sys(struct rj_error *err, int code, int sys_errno, const char *fmt,
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
 	used = strlen(err->text);
-	snprintf(err->text + used, sizeof(err->text) - used, ": %s", cause ? cause : "unknown error");
+	snprintf(err->text + used, sizeof(err->text) - used, ": %s",
+		 cause ? cause : "unknown error");
 	return code;
 }

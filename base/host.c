@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "base/host.h"
 
-
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>

@@ -7,10 +7,13 @@
 
 #include <ramjet/env.h>
 
-/* What the host program gave us: where log lines go and how threads are made. Read-only once set. */
+/*
+ * What the host program gave us: where log lines go and how threads are made. Read-only once set.
+ */
 struct rji_host {
 	void (*log)(void *arg, enum rj_log_level level, const char *line);
-	int (*spawn)(void *arg, const char *role, void *(*fn)(void *), void *fn_arg, pthread_t *t_p);
+	int (*spawn)(void *arg, const char *role, void *(*fn)(void *), void *fn_arg,
+		     pthread_t *t_p);
 	void *arg;
 	enum rj_log_level log_level;
 };
@@ -20,8 +23,8 @@ void rji_log(const struct rji_host *host, enum rj_log_level level, const char *f
 	__attribute__((format(printf, 3, 4)));
 
 /*
- * Start fn(arg) in a joinable thread named role (at most 15 characters), through the host's spawn hook if it has one.
- * Signals are blocked in it. Return 0 or -errno.
+ * Start fn(arg) in a joinable thread named role (at most 15 characters), through the host's spawn
+ * hook if it has one. Signals are blocked in it. Return 0 or -errno.
  */
 int rji_thread_start(const struct rji_host *host, const char *role, void *(*fn)(void *), void *arg,
 		     pthread_t *t_p);

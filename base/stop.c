@@ -20,6 +20,7 @@ void rji_stop_fini(struct rji_stop *stop)
 
 void rji_stop_set(struct rji_stop *stop)
 {
-	atomic_store_explicit(&stop->set, true, memory_order_release); /* pairs with rji_stop_is_set() */
+	/* pairs with rji_stop_is_set() */
+	atomic_store_explicit(&stop->set, true, memory_order_release);
 	eventfd_write(stop->fd, 1);
 }

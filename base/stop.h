@@ -6,8 +6,8 @@
 #include <stdbool.h>
 
 /*
- * "Stop what you are doing": set once, from any thread, seen by polling fd (readable from then on) or by asking. Every
- * wait in the library that could last watches one.
+ * "Stop what you are doing": set once, from any thread, seen by polling fd (readable from then on)
+ * or by asking. Every wait in the library that could last watches one.
  */
 struct rji_stop {
 	int fd;
@@ -20,7 +20,8 @@ void rji_stop_set(struct rji_stop *stop);
 
 static inline bool rji_stop_is_set(const struct rji_stop *stop)
 {
-	return atomic_load_explicit(&stop->set, memory_order_acquire); /* pairs with rji_stop_set() */
+	/* pairs with rji_stop_set() */
+	return atomic_load_explicit(&stop->set, memory_order_acquire);
 }
 
 #endif

@@ -11,7 +11,8 @@
 
 #define MAX_QUEUED 16
 
-void rji_control_init(struct rji_control *c, int fd, uint32_t peer_timeout_ms, struct rji_stop *stop)
+void rji_control_init(struct rji_control *c, int fd, uint32_t peer_timeout_ms,
+		      struct rji_stop *stop)
 {
 	memset(c, 0, sizeof(*c));
 	rji_error_init(&c->err);
@@ -51,7 +52,8 @@ static void lose(struct rji_control *c, int ret)
 	if (ret == RJ_E_PEER_GONE)
 		rji_fail(&c->err, ret, "the peer closed the control connection");
 	else if (ret == RJ_E_TIMEOUT)
-		rji_fail(&c->err, RJ_E_PEER_GONE, "the peer takes nothing any more on the control connection");
+		rji_fail(&c->err, RJ_E_PEER_GONE,
+			 "the peer takes nothing any more on the control connection");
 	else
 		rji_fail_sys(&c->err, RJ_E_PEER_GONE, -ret, "the control connection failed");
 	rji_control_hang_up(c);
@@ -60,8 +62,7 @@ static void lose(struct rji_control *c, int ret)
 int rji_control_send(struct rji_control *c, uint16_t type, const void *payload, size_t len_bytes)
 {
 	uint8_t head[RJI_MSG_HEAD_BYTES];
-	struct iovec iov[2] = { { head, sizeof(head) },
-				{ (void *)(uintptr_t)payload, len_bytes } };
+	struct iovec iov[2] = { { head, sizeof(head) }, { (void *)(uintptr_t)payload, len_bytes } };
 	int ret;
 
 	if (c->fd < 0)
@@ -115,9 +116,7 @@ static void dispatch(struct rji_control *c, struct rji_msg *msg)
 		rji_control_send(c, RJI_MSG_PONG, NULL, 0);
 		free(msg);
 		break;
-	case RJI_MSG_PONG:
-		free(msg);
-		break;
+	case RJI_MSG_PONG: free(msg); break;
 	case RJI_MSG_FAILED:
 		rji_cursor_init_const(&cursor, msg->payload, msg->len_bytes);
 		if (rji_get_failed(&cursor, &c->failure) < 0) {
@@ -127,8 +126,7 @@ static void dispatch(struct rji_control *c, struct rji_msg *msg)
 		c->peer_failed = true;
 		free(msg);
 		break;
-	default:
-		queue(c, msg);
+	default: queue(c, msg);
 	}
 }
 

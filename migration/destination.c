@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The destination's way: wait for a source, agree, judge its set-up, provide memory, accept lanes, take pages; then load, and
- * run only on COMMIT. See handover.c for who may run when.
+ * The destination's way: wait for a source, agree, judge its set-up, provide memory, accept lanes,
+ * take pages; then load, and run only on COMMIT. See handover.c for who may run when.
  *
- * When the source is lost before COMMIT came, this side drops the guest for good, and if it had said PREPARED (so that a COMMIT may be
- * on its way, or sent and lost) it keeps its listening socket for outcome_keep_ms and tells a source that asks: REFUSED. In the
- * same way a source that did not hear RUNNING is told RUNNING.
+ * When the source is lost before COMMIT came, this side drops the guest for good, and if it had
+ * said PREPARED (so that a COMMIT may be on its way, or sent and lost) it keeps its listening
+ * socket for outcome_keep_ms and tells a source that asks: REFUSED. In the same way a source that
+ * did not hear RUNNING is told RUNNING.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -51,7 +52,9 @@ int rj_local_uri(const struct rj_session *s, char *buf, size_t buf_bytes)
 	return n < 0 || (size_t)n >= buf_bytes ? -ENOSPC : 0;
 }
 
-/* Tell a caller of another version why it is not served; this message is the same in all versions. */
+/*
+ * Tell a caller of another version why it is not served; this message is the same in all versions.
+ */
 static void refuse_version(struct rj_session *s, int fd, const struct rji_greeting *g)
 {
 	struct rji_msg_failed failed = { .code = RJ_E_VERSION };
@@ -59,9 +62,10 @@ static void refuse_version(struct rj_session *s, int fd, const struct rji_greeti
 	struct rji_control ctl;
 	struct rji_cursor c;
 
-	snprintf(failed.text, sizeof(failed.text),
-		 "this side speaks protocol version %u, the other %u; use libraries of the same major version",
-		 RJI_PROTOCOL_MAJOR, g->major);
+	snprintf(
+		failed.text, sizeof(failed.text),
+		"this side speaks protocol version %u, the other %u; use libraries of the same major version",
+		RJI_PROTOCOL_MAJOR, g->major);
 	rji_log(s->host, RJ_LOG_WARN, "refused a source: %s", failed.text);
 	rji_cursor_init(&c, buf, sizeof(buf));
 	rji_put_failed(&c, &failed);
@@ -70,7 +74,10 @@ static void refuse_version(struct rj_session *s, int fd, const struct rji_greeti
 	rji_control_fini(&ctl);
 }
 
-/* Wait for one that greets as a source of our version; all others are sent away and the wait goes on. */
+/*
+ * Wait for one that greets as a source of our version; all others are sent away and the wait goes
+ * on.
+ */
 static int accept_source(struct rj_session *s, void *arg, struct rj_error *err)
 {
 	struct rji_acceptor acceptor;
@@ -110,12 +117,14 @@ static int greet_handed_in(struct rj_session *s, void *arg, struct rj_error *err
 	if (ret < 0)
 		return rji_fail(err, ret, "no source on the control descriptor");
 	if (rji_greeting_decode(bytes, &g) < 0 || g.kind != RJI_GREET_CONTROL)
-		return rji_fail(err, RJ_E_PROTOCOL, "what is on the control descriptor is not a source");
+		return rji_fail(err, RJ_E_PROTOCOL,
+				"what is on the control descriptor is not a source");
 	if (g.major != RJI_PROTOCOL_MAJOR) {
 		refuse_version(s, *fd_p, &g);
 		*fd_p = -1;
-		return rji_fail(err, RJ_E_VERSION, "the source speaks protocol version %u, this side %u",
-				g.major, RJI_PROTOCOL_MAJOR);
+		return rji_fail(err, RJ_E_VERSION,
+				"the source speaks protocol version %u, this side %u", g.major,
+				RJI_PROTOCOL_MAJOR);
 	}
 	memcpy(s->session_id, g.session_id, sizeof(s->session_id));
 	return 0;
@@ -125,7 +134,8 @@ static int wait_for_source(struct rj_session *s, struct rj_error *err)
 {
 	int fd = -1;
 	int ret = rji_session_aside(s, "rj-accept", RJI_WAIT_CANCEL,
-				    s->o.control_fd >= 0 ? greet_handed_in : accept_source, &fd, err);
+				    s->o.control_fd >= 0 ? greet_handed_in : accept_source, &fd,
+				    err);
 
 	if (fd < 0)
 		return ret;
@@ -140,7 +150,8 @@ static int wait_for_source(struct rj_session *s, struct rj_error *err)
 
 static int malformed(uint16_t type, struct rj_error *err)
 {
-	return rji_fail(err, RJ_E_PROTOCOL, "the source's %s cannot be understood", rji_msg_name(type));
+	return rji_fail(err, RJ_E_PROTOCOL, "the source's %s cannot be understood",
+			rji_msg_name(type));
 }
 
 static int expect(struct rj_session *s, uint16_t type, struct rji_msg **msg_p, struct rji_cursor *c,
@@ -156,7 +167,8 @@ static int expect(struct rj_session *s, uint16_t type, struct rji_msg **msg_p, s
 
 static int agree(struct rj_session *s, struct rj_error *err)
 {
-	struct rji_msg_hello_ok ok = { .minor = RJI_PROTOCOL_MINOR, .outcome_keep_ms = s->o.outcome_keep_ms };
+	struct rji_msg_hello_ok ok = { .minor = RJI_PROTOCOL_MINOR,
+				       .outcome_keep_ms = s->o.outcome_keep_ms };
 	struct rji_msg_hello hello;
 	struct rji_cursor c;
 	struct rji_msg *msg;
@@ -172,8 +184,10 @@ static int agree(struct rj_session *s, struct rj_error *err)
 	if (memcmp(hello.session_id, s->session_id, sizeof(s->session_id)))
 		return rji_fail(err, RJ_E_PROTOCOL, "the source changed its session id");
 	if (strcmp(hello.transport, s->ops->name))
-		return rji_fail(err, RJ_E_REFUSED, "the source sends by %s, this side receives by %s: use the same scheme in both URIs",
-				hello.transport, s->ops->name);
+		return rji_fail(
+			err, RJ_E_REFUSED,
+			"the source sends by %s, this side receives by %s: use the same scheme in both URIs",
+			hello.transport, s->ops->name);
 	memcpy(s->secret, hello.secret, sizeof(s->secret));
 	ok.n_lanes = hello.n_lanes;
 	if (s->o.n_lanes && s->o.n_lanes < ok.n_lanes)
@@ -231,22 +245,27 @@ static int provide(struct rj_session *s, const struct rji_msg_region *m, struct 
 	ev.u.region.page_bytes = m->page_bytes;
 	ev.u.region.flags = m->flags;
 	s->asked_region = *m;
-	atomic_store_explicit(&s->asked, true, memory_order_release); /* pairs with may_add_region() */
+	/* pairs with may_add_region() */
+	atomic_store_explicit(&s->asked, true, memory_order_release);
 	ret = rji_session_ask(s, RJI_WAIT_MIGRATING, &ev, err);
 	atomic_store_explicit(&s->asked, false, memory_order_release);
 	if (ret >= 0 && find_given(s, m->name) < 0)
-		return rji_fail(err, RJ_E_REGION, "the VMM gave no memory for region '%s'", m->name);
+		return rji_fail(err, RJ_E_REGION, "the VMM gave no memory for region '%s'",
+				m->name);
 	return ret < 0 ? ret : 0;
 }
 
-static int check_match(const struct rji_given_region *g, const struct rji_msg_region *m, struct rj_error *err)
+static int check_match(const struct rji_given_region *g, const struct rji_msg_region *m,
+		       struct rj_error *err)
 {
 	if (g->r.len_bytes != m->len_bytes)
 		return rji_fail(err, RJ_E_REGION,
-				"region '%s' has %" PRIu64 " bytes at the source and %" PRIu64 " here: give both sides the same memory size",
+				"region '%s' has %" PRIu64 " bytes at the source and %" PRIu64
+				" here: give both sides the same memory size",
 				m->name, m->len_bytes, g->r.len_bytes);
 	if (g->r.page_bytes != m->page_bytes)
-		return rji_fail(err, RJ_E_REGION, "region '%s' has pages of %u bytes at the source and %u here",
+		return rji_fail(err, RJ_E_REGION,
+				"region '%s' has pages of %u bytes at the source and %u here",
 				m->name, m->page_bytes, g->r.page_bytes);
 	return 0;
 }
@@ -287,13 +306,15 @@ static int take_regions(struct rj_session *s, struct rj_error *err)
 		if (!ret)
 			ret = check_match(&s->given[find_given(s, m.name)], &m, err);
 		if (!ret && (uint32_t)find_given(s, m.name) < i)
-			ret = rji_fail(err, RJ_E_PROTOCOL, "the source names region '%s' twice", m.name);
+			ret = rji_fail(err, RJ_E_PROTOCOL, "the source names region '%s' twice",
+				       m.name);
 		if (!ret)
 			renumber(s, i, find_given(s, m.name));
 	}
 	free(msg);
 	if (!ret && s->n_given != n)
-		ret = rji_fail(err, RJ_E_REGION, "this side has a region '%s' that the source does not have",
+		ret = rji_fail(err, RJ_E_REGION,
+			       "this side has a region '%s' that the source does not have",
 			       s->given[n].name);
 	return ret;
 }
@@ -305,17 +326,19 @@ static int send_region_ok(struct rj_session *s, uint32_t number, uint8_t *buf, s
 					.flags = s->given[number].r.flags & RJ_REGION_ZEROED };
 	uint8_t *keys = buf + buf_bytes / 2;
 	struct rji_cursor c;
-	int n = s->ops->export_keys ?
-			s->ops->export_keys(s->tp, number, keys, buf_bytes / 2, err) : 0;
+	int n = s->ops->export_keys ? s->ops->export_keys(s->tp, number, keys, buf_bytes / 2, err)
+				    : 0;
 
 	if (n < 0)
-		return rji_fail(err, n, "the keys of region '%s' do not fit", s->given[number].name);
+		return rji_fail(err, n, "the keys of region '%s' do not fit",
+				s->given[number].name);
 	ok.keys = keys;
 	ok.keys_bytes = (size_t)n;
 	rji_cursor_init(&c, buf, buf_bytes / 2);
 	rji_put_region_ok(&c, &ok);
-	return c.bad ? rji_fail(err, -ENOSPC, "the keys of region '%s' do not fit", s->given[number].name) :
-		       rji_session_send(s, RJI_MSG_REGION_OK, buf, c.pos, err);
+	return c.bad ? rji_fail(err, -ENOSPC, "the keys of region '%s' do not fit",
+				s->given[number].name)
+		     : rji_session_send(s, RJI_MSG_REGION_OK, buf, c.pos, err);
 }
 
 static int provide_memory(struct rj_session *s, struct rj_error *err)
@@ -349,7 +372,8 @@ static int accept_lanes(struct rj_session *s, void *arg, struct rj_error *err)
 {
 	struct accepting *a = arg;
 
-	return s->ops->accept(s->tp, &a->adm, rji_session_deadline(s->o.connect_timeout_ms), a->lanes, err);
+	return s->ops->accept(s->tp, &a->adm, rji_session_deadline(s->o.connect_timeout_ms),
+			      a->lanes, err);
 }
 
 static int listen_for_lanes(struct rj_session *s, struct rji_msg_lanes *lanes, struct rj_error *err)
@@ -422,14 +446,16 @@ static int take_state(struct rj_session *s, const struct rji_msg *msg, struct rj
 					  s->o.state_max_bytes);
 
 	if (ret == -EFBIG)
-		return rji_fail(err, RJ_E_PROTOCOL, "the device state is larger than the %" PRIu64 " bytes allowed (state_max_bytes)",
+		return rji_fail(err, RJ_E_PROTOCOL,
+				"the device state is larger than the %" PRIu64
+				" bytes allowed (state_max_bytes)",
 				s->o.state_max_bytes);
 	return ret < 0 ? rji_fail(err, ret, "no memory for the device state") : 0;
 }
 
 /* One message of the rounds and the stop phase. 1: FINISH, in *finish. */
-static int take_message(struct rj_session *s, const struct rji_msg *msg, struct rji_msg_finish *finish,
-			struct rj_error *err)
+static int take_message(struct rj_session *s, const struct rji_msg *msg,
+			struct rji_msg_finish *finish, struct rj_error *err)
 {
 	bool stopping = s->state == RJ_STATE_STOPPING;
 	struct rji_cursor c;
@@ -439,8 +465,7 @@ static int take_message(struct rj_session *s, const struct rji_msg *msg, struct 
 		if (!stopping)
 			return take_round(s, msg, err);
 		break;
-	case RJI_MSG_READY:
-		return rji_session_send(s, RJI_MSG_READY_OK, NULL, 0, err);
+	case RJI_MSG_READY: return rji_session_send(s, RJI_MSG_READY_OK, NULL, 0, err);
 	case RJI_MSG_STOPPING:
 		rji_state_stream_reset(&s->device_state, false);
 		rji_session_set_state(s, RJ_STATE_STOPPING);
@@ -461,7 +486,8 @@ static int take_message(struct rj_session *s, const struct rji_msg *msg, struct 
 		rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
 		return rji_get_finish(&c, finish) < 0 ? malformed(RJI_MSG_FINISH, err) : 1;
 	}
-	return rji_fail(err, RJ_E_PROTOCOL, "the source sent %s out of turn", rji_msg_name(msg->type));
+	return rji_fail(err, RJ_E_PROTOCOL, "the source sent %s out of turn",
+			rji_msg_name(msg->type));
 }
 
 static int take_guest(struct rj_session *s, struct rji_msg_finish *finish, struct rj_error *err)
@@ -479,7 +505,9 @@ static int take_guest(struct rj_session *s, struct rji_msg_finish *finish, struc
 		free(msg);
 	} while (!ret);
 	if (ret > 0 && finish->state_bytes != s->device_state.total_bytes)
-		return rji_fail(err, RJ_E_PROTOCOL, "the device state is not complete: %" PRIu64 " of %" PRIu64 " bytes came",
+		return rji_fail(err, RJ_E_PROTOCOL,
+				"the device state is not complete: %" PRIu64 " of %" PRIu64
+				" bytes came",
 				s->device_state.total_bytes, finish->state_bytes);
 	return ret < 0 ? ret : 0;
 }
@@ -530,8 +558,12 @@ static void keep_lane_figures(struct rj_session *s)
 	s->fig.transferred_bytes = rji_receiver_sent_bytes(s->receiver);
 }
 
-/* COMMIT came: the guest is ours unless acquire or resume fail before it ran. The peer's fate does not matter any more. */
-static int take_over(struct rj_session *s, bool run, struct rji_msg_running *m, struct rj_error *err)
+/*
+ * COMMIT came: the guest is ours unless acquire or resume fail before it ran. The peer's fate does
+ * not matter any more.
+ */
+static int take_over(struct rj_session *s, bool run, struct rji_msg_running *m,
+		     struct rj_error *err)
 {
 	struct rj_event acquire = { .type = RJ_RQ_ACQUIRE };
 	struct rj_event resume = { .type = RJ_RQ_RESUME, .u.resume.run = run };
@@ -586,7 +618,10 @@ static void say_failure(struct verdict *v, uint16_t type, const struct rj_error 
 static int receive(struct rj_session *s, struct verdict *v, struct rj_error *err)
 {
 	static int (*const steps[])(struct rj_session *, struct rj_error *) = {
-		agree, judge_setup, provide_memory, open_lanes,
+		agree,
+		judge_setup,
+		provide_memory,
+		open_lanes,
 	};
 	struct rji_msg_finish finish;
 	struct rji_msg_running running;
@@ -629,17 +664,21 @@ static bool tell_source(struct rj_session *s, const struct verdict *v)
 
 	if (rji_control_send(&s->ctl, v->type, v->payload, v->len_bytes) < 0)
 		return false;
-	if (rji_session_expect(s, RJI_WAIT_PEER, RJI_MSG_BYE, 0, rji_session_deadline(BYE_MS), &msg, NULL) < 0)
-		return v->type == RJI_MSG_REFUSED && s->ctl.peer_failed; /* it heard, and gave up as well */
+	if (rji_session_expect(s, RJI_WAIT_PEER, RJI_MSG_BYE, 0, rji_session_deadline(BYE_MS), &msg,
+			       NULL) < 0)
+		/* it heard, and gave up as well */
+		return v->type == RJI_MSG_REFUSED && s->ctl.peer_failed;
 	free(msg);
 	return true;
 }
 
 /* Answer one who asks for the outcome. True: it was our source. */
-static bool answer(struct rj_session *s, int fd, const struct rji_greeting *g, const struct verdict *v)
+static bool answer(struct rj_session *s, int fd, const struct rji_greeting *g,
+		   const struct verdict *v)
 {
 	struct rji_control ctl;
-	bool ours = g->kind == RJI_GREET_ASK && !memcmp(g->session_id, s->session_id, sizeof(s->session_id)) &&
+	bool ours = g->kind == RJI_GREET_ASK &&
+		    !memcmp(g->session_id, s->session_id, sizeof(s->session_id)) &&
 		    rji_secret_equal(g->token, s->secret, sizeof(s->secret));
 
 	rji_control_init(&ctl, fd, s->o.peer_timeout_ms, &s->stop);
@@ -681,7 +720,8 @@ void *rji_destination_thread(void *arg)
 	if (ret < 0) {
 		rji_fail(&err, ret, "%s", rj_strerror(ret));
 		/* Once PREPARED was said, only REFUSED tells the source that it may go on. */
-		say_failure(&v, before >= RJ_STATE_PREPARED ? RJI_MSG_REFUSED : RJI_MSG_FAILED, &err);
+		say_failure(&v, before >= RJ_STATE_PREPARED ? RJI_MSG_REFUSED : RJI_MSG_FAILED,
+			    &err);
 		drop(s);
 	}
 	linger_until = rji_session_deadline(s->o.outcome_keep_ms);
@@ -690,7 +730,10 @@ void *rji_destination_thread(void *arg)
 	rji_control_hang_up(&s->ctl);
 	if (!told)
 		atomic_store_explicit(&s->linger_until_ns, linger_until, memory_order_release);
-	rji_session_end(s, !ret ? RJ_STATE_COMPLETED : ret == RJ_E_CANCELLED ? RJ_STATE_CANCELLED : RJ_STATE_FAILED,
+	rji_session_end(s,
+			!ret			? RJ_STATE_COMPLETED
+			: ret == RJ_E_CANCELLED ? RJ_STATE_CANCELLED
+						: RJ_STATE_FAILED,
 			ret < 0 ? RJ_RUNS_AT_SOURCE : RJ_RUNS_AT_DESTINATION, &err);
 	if (!told)
 		linger(s, &v, linger_until);

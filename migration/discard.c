@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * rj_discard_begin() and rj_discard_end(): the VMM takes pages away while the guest runs. A registration pins pages: after
- * MADV_DONTNEED or a hole punch the NIC would go on reading the old ones, without any error. So the range is
- * deregistered before and registered again after.
+ * rj_discard_begin() and rj_discard_end(): the VMM takes pages away while the guest runs. A
+ * registration pins pages: after MADV_DONTNEED or a hole punch the NIC would go on reading the old
+ * ones, without any error. So the range is deregistered before and registered again after.
  *
- * How far deregistering reaches is only known when it is done (whole registrations). Until then lanes stay out of the
- * whole region; then the hold is narrowed to what was deregistered.
+ * How far deregistering reaches is only known when it is done (whole registrations). Until then
+ * lanes stay out of the whole region; then the hold is narrowed to what was deregistered.
  */
 #include "migration/session.h"
 
 /* The pages that [offset, offset + len) touches. */
-static void cover(struct rji_held *held, const struct rji_pageset_region *r, uint64_t offset, uint64_t len)
+static void cover(struct rji_held *held, const struct rji_pageset_region *r, uint64_t offset,
+		  uint64_t len)
 {
 	held->first_page = offset >> r->page_shift;
 	held->n_pages = ((offset + len - 1) >> r->page_shift) - held->first_page + 1;
 }
 
-static struct rji_pageset_region *find_region(struct rj_session *s, uint32_t region, uint64_t offset,
-					      uint64_t len_bytes)
+static struct rji_pageset_region *find_region(struct rj_session *s, uint32_t region,
+					      uint64_t offset, uint64_t len_bytes)
 {
 	struct rji_pageset_region *r = region < s->set.n_regions ? &s->set.region[region] : NULL;
 
@@ -61,8 +62,12 @@ int rj_discard_begin(struct rj_session *s, uint32_t region, uint64_t offset, uin
 	return ret;
 }
 
-/* Register the held range anew; what was registered meanwhile may have pinned pages that are gone by now. */
-static int repin(struct rj_session *s, const struct rji_pageset_region *r, const struct rji_held *held)
+/*
+ * Register the held range anew; what was registered meanwhile may have pinned pages that are gone
+ * by now.
+ */
+static int repin(struct rj_session *s, const struct rji_pageset_region *r,
+		 const struct rji_held *held)
 {
 	uint64_t offset = held->first_page << r->page_shift, len = held->n_pages << r->page_shift;
 	struct rj_error err;
@@ -89,7 +94,8 @@ int rj_discard_end(struct rj_session *s, uint32_t region, uint64_t offset, uint6
 	if (s->tp && s->ops->unpin)
 		ret = repin(s, r, &held);
 	pthread_mutex_unlock(&s->tp_lock);
-	rj_mark_dirty(s, region, offset, len_bytes); /* whatever was there before, it is something else now */
+	/* whatever was there before, it is something else now */
+	rj_mark_dirty(s, region, offset, len_bytes);
 	if (!ret)
 		rji_holds_remove(&s->holds, &held);
 	return ret;

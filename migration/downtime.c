@@ -19,7 +19,8 @@ void rji_downtime_init(struct rji_downtime_model *m, uint64_t state_bytes)
 	*m = (struct rji_downtime_model){ .state_bytes = state_bytes };
 }
 
-void rji_downtime_saw_round(struct rji_downtime_model *m, uint64_t bytes, uint64_t send_ns, uint64_t fence_ns)
+void rji_downtime_saw_round(struct rji_downtime_model *m, uint64_t bytes, uint64_t send_ns,
+			    uint64_t fence_ns)
 {
 	uint64_t took = send_ns + fence_ns; /* what the kernel buffered leaves during the fence */
 
@@ -33,7 +34,8 @@ void rji_downtime_saw_round(struct rji_downtime_model *m, uint64_t bytes, uint64
 	m->surprise_ns /= 2;
 }
 
-void rji_downtime_saw_overrun(struct rji_downtime_model *m, uint64_t predicted_ns, uint64_t actual_ns)
+void rji_downtime_saw_overrun(struct rji_downtime_model *m, uint64_t predicted_ns,
+			      uint64_t actual_ns)
 {
 	if (actual_ns > predicted_ns)
 		m->surprise_ns += 2 * (actual_ns - predicted_ns); /* halved by the next round */

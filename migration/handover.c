@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The source's half of handing over the right to run the guest. The destination's is in destination.c; both keep to:
+ * The source's half of handing over the right to run the guest. The destination's is in
+ * destination.c; both keep to:
  *
  *   - before COMMIT the guest is the source's; it resumes here after any failure;
- *   - COMMIT counts as sent from the first byte offered to the kernel: from then on the source resumes only when the
- *     destination itself says that it has not run the guest and never will (REFUSED);
- *   - if the connection is lost after COMMIT, the source connects anew and asks, showing session id and secret; without
- *     an answer the outcome is unknown, and the VMM or its operator decides (rj_resolve).
+ *   - COMMIT counts as sent from the first byte offered to the kernel: from then on the source
+ *     resumes only when the destination itself says that it has not run the guest and never will
+ *     (REFUSED);
+ *   - if the connection is lost after COMMIT, the source connects anew and asks, showing session id
+ *     and secret; without an answer the outcome is unknown, and the VMM or its operator decides
+ *     (rj_resolve).
  *
  *   source                        destination
  *   FINISH        ─────────►      load device state
@@ -38,13 +41,15 @@ static int refused(const struct rji_msg *msg, struct rj_error *err)
 		strcpy(m.text, "without a reason that can be read");
 	if (err)
 		err->peer_code = m.code;
-	return rji_fail(err, RJ_E_REFUSED, "the destination will not run the guest: %.400s", m.text);
+	return rji_fail(err, RJ_E_REFUSED, "the destination will not run the guest: %.400s",
+			m.text);
 }
 
 /* The destination loads. 0 or negative; the guest is still ours. */
 static int get_prepared(struct rj_session *s, const struct rji_handover *ho, struct rj_error *err)
 {
-	struct rji_msg_finish finish = { .run = ho->was_running, .state_bytes = s->fig.state_bytes };
+	struct rji_msg_finish finish = { .run = ho->was_running,
+					 .state_bytes = s->fig.state_bytes };
 	struct rji_msg_prepared prepared;
 	struct rji_cursor c;
 	struct rji_msg *msg;
@@ -56,14 +61,16 @@ static int get_prepared(struct rj_session *s, const struct rji_handover *ho, str
 	ret = rji_session_send(s, RJI_MSG_FINISH, buf, c.pos, err);
 	if (!ret)
 		ret = rji_session_expect(s, RJI_WAIT_MIGRATING, RJI_MSG_PREPARED, RJI_MSG_REFUSED,
-					 rji_session_deadline(2 * s->o.request_timeout_ms), &msg, err);
+					 rji_session_deadline(2 * s->o.request_timeout_ms), &msg,
+					 err);
 	if (ret < 0)
 		return ret;
 	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
 	if (msg->type == RJI_MSG_REFUSED)
 		ret = refused(msg, err);
 	else if (rji_get_prepared(&c, &prepared) < 0)
-		ret = rji_fail(err, RJ_E_PROTOCOL, "the destination's PREPARED cannot be understood");
+		ret = rji_fail(err, RJ_E_PROTOCOL,
+			       "the destination's PREPARED cannot be understood");
 	else
 		ho->terms->ns[RJI_TERM_LOAD] = prepared.load_ns;
 	free(msg);
@@ -88,16 +95,19 @@ static int may_commit(struct rj_session *s, const struct rji_handover *ho, struc
 	if (atomic_load_explicit(&s->cancel, memory_order_acquire))
 		return rji_fail(err, RJ_E_CANCELLED, "cancelled");
 	if (s->o.strict_downtime && elapsed + rest > s->max_downtime_ms * RJI_NS_PER_MS)
-		return rji_fail(err, RJ_E_DOWNTIME,
-				"the downtime limit of %u ms would have been broken: %" PRIu64 " ms had passed when the destination had loaded; the guest goes on here (allow more downtime and try again)",
-				s->max_downtime_ms, elapsed / RJI_NS_PER_MS);
+		return rji_fail(
+			err, RJ_E_DOWNTIME,
+			"the downtime limit of %u ms would have been broken: %" PRIu64
+			" ms had passed when the destination had loaded; the guest goes on here (allow more downtime and try again)",
+			s->max_downtime_ms, elapsed / RJI_NS_PER_MS);
 	return rji_control_check(&s->ctl, err);
 }
 
 /* --- after COMMIT --- */
 
 /* Success: the figures. */
-static void completed(struct rj_session *s, const struct rji_handover *ho, const struct rji_msg_running *m)
+static void completed(struct rj_session *s, const struct rji_handover *ho,
+		      const struct rji_msg_running *m)
 {
 	struct rji_terms *t = ho->terms;
 	uint64_t now = rji_now_ns(), total = now - ho->paused_at_ns, sum;
@@ -113,8 +123,8 @@ static void completed(struct rj_session *s, const struct rji_handover *ho, const
 }
 
 /* The answer to COMMIT, by whatever way it came. 0 or RJ_E_REFUSED, RJ_E_PROTOCOL. */
-static int judge_outcome(struct rj_session *s, const struct rji_handover *ho, const struct rji_msg *msg,
-			 struct rj_error *err)
+static int judge_outcome(struct rj_session *s, const struct rji_handover *ho,
+			 const struct rji_msg *msg, struct rj_error *err)
 {
 	struct rji_msg_running m;
 	struct rji_cursor c;
@@ -167,13 +177,15 @@ static struct rji_msg *ask_once(struct rj_session *s, uint64_t deadline_ns)
 /* The connection is lost: until somebody answers, or time is up. */
 static struct rji_msg *ask_for_outcome(struct rj_session *s)
 {
-	uint32_t keep_ms = s->peer_keep_ms < s->o.outcome_keep_ms ? s->peer_keep_ms : s->o.outcome_keep_ms;
+	uint32_t keep_ms = s->peer_keep_ms < s->o.outcome_keep_ms ? s->peer_keep_ms
+								  : s->o.outcome_keep_ms;
 	uint64_t deadline = rji_session_deadline(keep_ms);
 	const struct timespec pause = { .tv_nsec = ASK_AGAIN_NS };
 
 	if (!s->uri_text)
 		return NULL; /* a descriptor was handed in: no way to connect anew */
-	rji_log(s->host, RJ_LOG_WARN, "the connection was lost after COMMIT: asking the destination for the outcome");
+	rji_log(s->host, RJ_LOG_WARN,
+		"the connection was lost after COMMIT: asking the destination for the outcome");
 	while (rji_now_ns() < deadline) {
 		struct rji_msg *msg = ask_once(s, deadline);
 
@@ -195,12 +207,14 @@ static int commit(struct rj_session *s, const struct rji_handover *ho, enum rj_o
 	ret = rji_session_send(s, RJI_MSG_COMMIT, NULL, 0, NULL);
 	if (!ret)
 		ret = rji_session_expect(s, RJI_WAIT_PEER, RJI_MSG_RUNNING, RJI_MSG_REFUSED,
-					 rji_session_deadline(2 * s->o.request_timeout_ms), &msg, NULL);
+					 rji_session_deadline(2 * s->o.request_timeout_ms), &msg,
+					 NULL);
 	if (ret < 0)
 		msg = ask_for_outcome(s);
 	if (!msg)
-		return rji_fail(err, RJ_E_OUTCOME_UNKNOWN,
-				"the connection was lost while the guest was being handed over, and the destination does not answer: look whether the guest runs there; if it surely does not and never will, resume it here");
+		return rji_fail(
+			err, RJ_E_OUTCOME_UNKNOWN,
+			"the connection was lost while the guest was being handed over, and the destination does not answer: look whether the guest runs there; if it surely does not and never will, resume it here");
 	ret = judge_outcome(s, ho, msg, err);
 	free(msg);
 	*outcome_p = ret < 0 ? RJ_RUNS_AT_SOURCE : RJ_RUNS_AT_DESTINATION;

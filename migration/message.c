@@ -4,30 +4,18 @@
 #include <string.h>
 
 static const char *const names[] = {
-	[RJI_MSG_FAILED] = "FAILED",
-	[RJI_MSG_PING] = "PING",
-	[RJI_MSG_PONG] = "PONG",
-	[RJI_MSG_HELLO] = "HELLO",
-	[RJI_MSG_HELLO_OK] = "HELLO_OK",
-	[RJI_MSG_SETUP] = "SETUP",
-	[RJI_MSG_SETUP_OK] = "SETUP_OK",
-	[RJI_MSG_REGIONS] = "REGIONS",
-	[RJI_MSG_REGION_OK] = "REGION_OK",
-	[RJI_MSG_LANES] = "LANES",
-	[RJI_MSG_LANES_OK] = "LANES_OK",
-	[RJI_MSG_ROUND] = "ROUND",
-	[RJI_MSG_READY] = "READY",
-	[RJI_MSG_READY_OK] = "READY_OK",
-	[RJI_MSG_STOPPING] = "STOPPING",
-	[RJI_MSG_STATE] = "STATE",
-	[RJI_MSG_ROLLBACK] = "ROLLBACK",
-	[RJI_MSG_ROLLBACK_OK] = "ROLLBACK_OK",
-	[RJI_MSG_FINISH] = "FINISH",
-	[RJI_MSG_PREPARED] = "PREPARED",
-	[RJI_MSG_COMMIT] = "COMMIT",
-	[RJI_MSG_RUNNING] = "RUNNING",
-	[RJI_MSG_REFUSED] = "REFUSED",
-	[RJI_MSG_BYE] = "BYE",
+	[RJI_MSG_FAILED] = "FAILED",	   [RJI_MSG_PING] = "PING",
+	[RJI_MSG_PONG] = "PONG",	   [RJI_MSG_HELLO] = "HELLO",
+	[RJI_MSG_HELLO_OK] = "HELLO_OK",   [RJI_MSG_SETUP] = "SETUP",
+	[RJI_MSG_SETUP_OK] = "SETUP_OK",   [RJI_MSG_REGIONS] = "REGIONS",
+	[RJI_MSG_REGION_OK] = "REGION_OK", [RJI_MSG_LANES] = "LANES",
+	[RJI_MSG_LANES_OK] = "LANES_OK",   [RJI_MSG_ROUND] = "ROUND",
+	[RJI_MSG_READY] = "READY",	   [RJI_MSG_READY_OK] = "READY_OK",
+	[RJI_MSG_STOPPING] = "STOPPING",   [RJI_MSG_STATE] = "STATE",
+	[RJI_MSG_ROLLBACK] = "ROLLBACK",   [RJI_MSG_ROLLBACK_OK] = "ROLLBACK_OK",
+	[RJI_MSG_FINISH] = "FINISH",	   [RJI_MSG_PREPARED] = "PREPARED",
+	[RJI_MSG_COMMIT] = "COMMIT",	   [RJI_MSG_RUNNING] = "RUNNING",
+	[RJI_MSG_REFUSED] = "REFUSED",	   [RJI_MSG_BYE] = "BYE",
 };
 
 const char *rji_msg_name(unsigned int type)
@@ -56,7 +44,8 @@ int rji_msg_decode_head(const uint8_t bytes[RJI_MSG_HEAD_BYTES], uint16_t *type_
 	len = rji_get_u32(&c);
 	type = rji_get_u16(&c);
 	if (!type || type > RJI_MSG_LAST || rji_get_u16(&c))
-		return rji_fail(err, RJ_E_PROTOCOL, "the peer sent an unknown message (type %u)", type);
+		return rji_fail(err, RJ_E_PROTOCOL, "the peer sent an unknown message (type %u)",
+				type);
 	if (len > RJI_MSG_MAX_BYTES)
 		return rji_fail(err, RJ_E_PROTOCOL, "the peer sent a message of %u bytes (%s)", len,
 				rji_msg_name(type));

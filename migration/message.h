@@ -12,8 +12,9 @@
 #include "transport/transport.h"
 
 /*
- * What the control channel says: encoding and decoding of each message side by side. docs/protocol.md has the bytes in
- * tables. A message is a head (u32 payload length, u16 type, u16 zero) and a payload; little-endian.
+ * What the control channel says: encoding and decoding of each message side by side.
+ * docs/protocol.md has the bytes in tables. A message is a head (u32 payload length, u16 type, u16
+ * zero) and a payload; little-endian.
  *
  *   source                      destination
  *   HELLO                  ►
@@ -29,7 +30,8 @@
  *   READY                  ►
  *                          ◄    READY_OK
  *   STOPPING, STATE …      ►                     (paused)
- *   FINISH                 ►                     (RJ_RQ_LOAD)      or ROLLBACK ► ◄ ROLLBACK_OK, on with ROUND
+ *   FINISH                 ►                     (RJ_RQ_LOAD)
+ *        or ROLLBACK ► ◄ ROLLBACK_OK, and on with ROUND
  *                          ◄    PREPARED
  *   COMMIT                 ►                     (RJ_RQ_ACQUIRE, RJ_RQ_RESUME)
  *                          ◄    RUNNING or REFUSED
@@ -38,7 +40,8 @@
  * Any time, either way: PING, PONG, FAILED (I gave up; before COMMIT).
  */
 enum rji_msg_type {
-	RJI_MSG_FAILED = 1, /* this one's layout never changes, so that versions can refuse each other */
+	RJI_MSG_FAILED = 1, /* this one's layout never changes, so that versions can refuse each
+			     * other */
 	RJI_MSG_PING,
 	RJI_MSG_PONG,
 	RJI_MSG_HELLO,
@@ -112,8 +115,8 @@ struct rji_msg_region {
 /* REGION_OK */
 struct rji_msg_region_ok {
 	uint32_t region;
-	uint32_t flags;            /* RJ_REGION_ZEROED */
-	const void *keys;          /* a view */
+	uint32_t flags;	  /* RJ_REGION_ZEROED */
+	const void *keys; /* a view */
 	size_t keys_bytes;
 };
 
@@ -123,8 +126,8 @@ struct rji_msg_lanes {
 };
 
 struct rji_msg_finish {
-	uint32_t run;              /* the guest ran when it was paused */
-	uint64_t state_bytes;      /* of all STATE messages */
+	uint32_t run;	      /* the guest ran when it was paused */
+	uint64_t state_bytes; /* of all STATE messages */
 };
 
 /* PREPARED, RUNNING: nanoseconds the steps took at the destination. */

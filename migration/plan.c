@@ -49,7 +49,8 @@ static int plan_route(const struct rj_env *env, const struct rji_uri *uri, struc
 	say(plan, "rdma", "");
 	snprintf(plan->why, sizeof(plan->why), "RDMA device %s reaches %.100s%s", route.device,
 		 uri->host[0] ? uri->host : "this machine's addresses",
-		 route.software ? "; it is software RDMA, which shows the path, not the speed" : "");
+		 route.software ? "; it is software RDMA, which shows the path, not the speed"
+				: "");
 	snprintf(plan->device, sizeof(plan->device), "%s", route.device);
 	plan->software = route.software;
 	return 0;

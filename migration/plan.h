@@ -4,7 +4,10 @@
 
 #include <stdint.h>
 
-/* How many lanes when nobody says: enough to fill a link, not more than half of a larger machine's CPUs. */
+/*
+ * How many lanes when nobody says: enough to fill a link, not more than half of a larger machine's
+ * CPUs.
+ */
 uint32_t rji_default_lanes(void);
 
 #endif

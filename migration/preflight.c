@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Before anything is sent: can every write to every region be seen? A guest whose memory cannot be tracked would arrive
- * with old pages and nobody would notice, so what is not known to be trackable is refused, by name.
+ * Before anything is sent: can every write to every region be seen? A guest whose memory cannot be
+ * tracked would arrive with old pages and nobody would notice, so what is not known to be trackable
+ * is refused, by name.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,23 +34,27 @@ static bool begins(const char *text, const char *with)
 /* Is this a kind of memory whose writes trackers see? */
 static bool is_plain_memory(const struct mapping *m)
 {
-	if (!m->path[0] || begins(m->path, "[anon") || begins(m->path, "[heap]") || begins(m->path, "/memfd:"))
+	if (!m->path[0] || begins(m->path, "[anon") || begins(m->path, "[heap]") ||
+	    begins(m->path, "/memfd:"))
 		return true;
-	if (begins(m->path, "/dev/shm/") || begins(m->path, "/dev/hugepages") || begins(m->path, "/dev/zero") ||
-	    begins(m->path, "/anon_hugepage"))
+	if (begins(m->path, "/dev/shm/") || begins(m->path, "/dev/hugepages") ||
+	    begins(m->path, "/dev/zero") || begins(m->path, "/anon_hugepage"))
 		return true;
 	return m->path[0] == '/' && !begins(m->path, "/dev/") && !begins(m->path, "/[") &&
 	       !strstr(m->path, "guest_memfd") && !strstr(m->path, "gmem");
 }
 
-static int check_mapping(const struct rji_given_region *g, const struct mapping *m, struct rj_error *err)
+static int check_mapping(const struct rji_given_region *g, const struct mapping *m,
+			 struct rj_error *err)
 {
 	if (m->perms[0] != 'r')
-		return rji_fail(err, RJ_E_REGION, "region '%s' is not readable at 0x%" PRIx64, g->name, m->start);
+		return rji_fail(err, RJ_E_REGION, "region '%s' is not readable at 0x%" PRIx64,
+				g->name, m->start);
 	if (!is_plain_memory(m))
-		return rji_fail(err, RJ_E_UNTRACKED,
-				"region '%s' maps '%.200s', memory whose writes cannot be tracked; unplug it or leave it out",
-				g->name, m->path);
+		return rji_fail(
+			err, RJ_E_UNTRACKED,
+			"region '%s' maps '%.200s', memory whose writes cannot be tracked; unplug it or leave it out",
+			g->name, m->path);
 	return 0;
 }
 
@@ -74,7 +79,8 @@ static int check_region_memory(FILE *maps, const struct rji_given_region *g, str
 		at = m.end;
 	}
 	if (at < end)
-		return rji_fail(err, RJ_E_REGION, "region '%s' is not mapped at 0x%" PRIx64, g->name, at);
+		return rji_fail(err, RJ_E_REGION, "region '%s' is not mapped at 0x%" PRIx64,
+				g->name, at);
 	return 0;
 }
 
@@ -102,15 +108,17 @@ static int attach_trackers(struct rj_session *s, uint32_t region, struct rj_erro
 		int ret = t->ops.attach(t->t, region, &s->given[region].r, why, sizeof(why));
 
 		if (ret < 0)
-			return rji_fail(err, RJ_E_UNTRACKED, "the tracker '%s' cannot track region '%s': %s",
+			return rji_fail(err, RJ_E_UNTRACKED,
+					"the tracker '%s' cannot track region '%s': %s",
 					t->ops.name, r->name, why[0] ? why : rj_strerror(ret));
 		if (ret > 0)
 			r->trackers[r->n_trackers++] = (struct rji_attached){ &t->ops, t->t };
 	}
 	if (!r->n_trackers && !(r->flags & RJ_REGION_MARKED))
-		return rji_fail(err, RJ_E_UNTRACKED,
-				"nobody tracks the writes to region '%s': add a tracker, or give it RJ_REGION_MARKED if every writer calls rj_mark_dirty()",
-				r->name);
+		return rji_fail(
+			err, RJ_E_UNTRACKED,
+			"nobody tracks the writes to region '%s': add a tracker, or give it RJ_REGION_MARKED if every writer calls rj_mark_dirty()",
+			r->name);
 	return 0;
 }
 

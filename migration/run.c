@@ -6,31 +6,22 @@
 #include <poll.h>
 
 /* What a request's hook answers; without a hook: yes. */
-static int call(struct rj_session *s, const struct rj_hooks *h, void *arg, const struct rj_event *ev)
+static int call(struct rj_session *s, const struct rj_hooks *h, void *arg,
+		const struct rj_event *ev)
 {
 	switch (ev->type) {
 	case RJ_RQ_SETUP:
 		return h->setup ? h->setup(arg, s, ev->u.setup.blob, ev->u.setup.len_bytes) : 0;
-	case RJ_RQ_REGION:
-		return h->region ? h->region(arg, s, ev) : -ENOSYS;
-	case RJ_RQ_PAUSE:
-		return h->pause ? h->pause(arg, s) : RJ_WAS_RUNNING;
-	case RJ_RQ_SAVE:
-		return h->save ? h->save(arg, s) : 0;
-	case RJ_RQ_LOAD:
-		return h->load ? h->load(arg, s) : 0;
-	case RJ_RQ_RELEASE:
-		return h->release ? h->release(arg, s) : 0;
-	case RJ_RQ_RECLAIM:
-		return h->reclaim ? h->reclaim(arg, s) : 0;
-	case RJ_RQ_ACQUIRE:
-		return h->acquire ? h->acquire(arg, s) : 0;
-	case RJ_RQ_RESUME:
-		return h->resume ? h->resume(arg, s, ev->u.resume.run) : 0;
-	case RJ_RQ_DROP:
-		return h->drop ? h->drop(arg, s) : 0;
-	default:
-		return -ENOSYS;
+	case RJ_RQ_REGION: return h->region ? h->region(arg, s, ev) : -ENOSYS;
+	case RJ_RQ_PAUSE: return h->pause ? h->pause(arg, s) : RJ_WAS_RUNNING;
+	case RJ_RQ_SAVE: return h->save ? h->save(arg, s) : 0;
+	case RJ_RQ_LOAD: return h->load ? h->load(arg, s) : 0;
+	case RJ_RQ_RELEASE: return h->release ? h->release(arg, s) : 0;
+	case RJ_RQ_RECLAIM: return h->reclaim ? h->reclaim(arg, s) : 0;
+	case RJ_RQ_ACQUIRE: return h->acquire ? h->acquire(arg, s) : 0;
+	case RJ_RQ_RESUME: return h->resume ? h->resume(arg, s, ev->u.resume.run) : 0;
+	case RJ_RQ_DROP: return h->drop ? h->drop(arg, s) : 0;
+	default: return -ENOSYS;
 	}
 }
 

@@ -73,7 +73,8 @@ static const struct rji_transport_ops *transport_named(const char *scheme)
 
 static bool is_valid_opts(const struct rj_opts *o, bool is_destination)
 {
-	if (!o || o->size != sizeof(*o) || o->n_lanes > RJ_MAX_LANES || o->n_lane_fds > RJ_MAX_LANES)
+	if (!o || o->size != sizeof(*o) || o->n_lanes > RJ_MAX_LANES ||
+	    o->n_lane_fds > RJ_MAX_LANES)
 		return false;
 	if (!o->uri && o->control_fd < 0 && o->listen_fd < 0)
 		return false;
@@ -181,7 +182,9 @@ static int open_session(struct rj_env *env, const struct rj_opts *o, bool is_des
 	rji_error_init(&err);
 	ret = o->uri ? rji_uri_parse(o->uri, &s->uri, &err) : 0;
 	if (!ret && !strcmp(s->uri.scheme, "auto"))
-		ret = rji_fail(&err, RJ_E_URI, "auto:// is for rj_plan(); open the session with the transport it names");
+		ret = rji_fail(
+			&err, RJ_E_URI,
+			"auto:// is for rj_plan(); open the session with the transport it names");
 	if (ret < 0)
 		rji_log(s->host, RJ_LOG_ERROR, "%s", err.text);
 	if (!ret)
@@ -337,7 +340,8 @@ ssize_t rj_get_setup_reply(struct rj_session *s, void *blob, size_t len_bytes)
 	pthread_mutex_lock(&s->reply_lock);
 	if (s->reply_known) {
 		if (len_bytes)
-			memcpy(blob, s->reply, len_bytes < s->reply_bytes ? len_bytes : s->reply_bytes);
+			memcpy(blob, s->reply,
+			       len_bytes < s->reply_bytes ? len_bytes : s->reply_bytes);
 		ret = (ssize_t)s->reply_bytes;
 	}
 	pthread_mutex_unlock(&s->reply_lock);
@@ -360,7 +364,8 @@ static int prepare(struct rj_session *s, struct rj_error *err)
 	if (s->is_destination)
 		return rji_destination_listen(s, err);
 	if (!s->n_given)
-		return rji_fail(err, -EINVAL, "there is no memory to migrate: call rj_add_region() first");
+		return rji_fail(err, -EINVAL,
+				"there is no memory to migrate: call rj_add_region() first");
 	if (!s->o.n_lanes)
 		s->o.n_lanes = rji_default_lanes();
 	if (rji_random_bytes(s->session_id, sizeof(s->session_id)) < 0 ||
@@ -388,7 +393,8 @@ int rj_start(struct rj_session *s)
 	s->started = true;
 	rji_session_set_state(s, RJ_STATE_CONNECTING);
 	if (!s->is_destination)
-		atomic_store_explicit(&s->marking, &s->set, memory_order_release); /* rj_mark_dirty() */
+		/* rj_mark_dirty() */
+		atomic_store_explicit(&s->marking, &s->set, memory_order_release);
 	ret = rji_thread_start(s->host, "rj-control",
 			       s->is_destination ? rji_destination_thread : rji_source_thread, s,
 			       &s->control_thread);
@@ -404,7 +410,8 @@ void rj_cancel(struct rj_session *s)
 {
 	if (!s)
 		return;
-	atomic_store_explicit(&s->cancel, true, memory_order_release); /* pairs with check_cancel() */
+	/* pairs with check_cancel() */
+	atomic_store_explicit(&s->cancel, true, memory_order_release);
 	eventfd_write(s->wake_fd, 1);
 }
 
@@ -453,7 +460,8 @@ void rji_session_set_state(struct rj_session *s, enum rj_state state)
 {
 	struct rj_event ev = { .type = RJ_EV_STATE, .u.state.state = state };
 
-	if (atomic_exchange_explicit(&s->state, (uint32_t)state, memory_order_acq_rel) == (uint32_t)state)
+	if (atomic_exchange_explicit(&s->state, (uint32_t)state, memory_order_acq_rel) ==
+	    (uint32_t)state)
 		return;
 	rji_log(s->host, RJ_LOG_INFO, "%s: %s", s->is_destination ? "destination" : "source",
 		rj_state_name(state));
@@ -472,7 +480,8 @@ void rji_session_tell_warning(struct rj_session *s, const char *fmt, ...)
 	rji_vmm_tell(&s->vmm, &ev);
 }
 
-void rji_session_end(struct rj_session *s, enum rj_state state, enum rj_outcome runs, const struct rj_error *err)
+void rji_session_end(struct rj_session *s, enum rj_state state, enum rj_outcome runs,
+		     const struct rj_error *err)
 {
 	struct rj_event done = { .type = RJ_EV_DONE,
 				 .u.done = { .status = err->code, .runs = runs } };
@@ -503,7 +512,8 @@ int rj_resolve(struct rj_session *s, enum rj_outcome runs)
 		return -EINVAL;
 	if (atomic_load_explicit(&s->state, memory_order_acquire) != RJ_STATE_UNKNOWN)
 		return RJ_E_STATE;
-	rji_session_set_state(s, runs == RJ_RUNS_AT_DESTINATION ? RJ_STATE_COMPLETED : RJ_STATE_FAILED);
+	rji_session_set_state(s, runs == RJ_RUNS_AT_DESTINATION ? RJ_STATE_COMPLETED
+								: RJ_STATE_FAILED);
 	return 0;
 }
 
@@ -514,9 +524,7 @@ int rj_set(struct rj_session *s, enum rj_param param, uint64_t value)
 	if (!s)
 		return -EINVAL;
 	switch (param) {
-	case RJ_PARAM_BANDWIDTH_BYTES_PER_S:
-		rji_pace_set(&s->pace, value);
-		return 0;
+	case RJ_PARAM_BANDWIDTH_BYTES_PER_S: rji_pace_set(&s->pace, value); return 0;
 	case RJ_PARAM_MAX_DOWNTIME_MS:
 		if (!value || value > UINT32_MAX)
 			return -EINVAL;

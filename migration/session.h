@@ -18,13 +18,14 @@
 /*
  * One side of one migration.
  *
- * Threads. The control thread ("rj-control") runs the whole of it, straight down: source.c or destination.c. Whenever it
- * waits, for the peer, the VMM or the lanes, it waits in rji_session_wait(), which keeps the control connection alive.
- * Lane threads work on the page set between begin and end of a round. The VMM's threads come in by the public functions and
- * touch only: vmm, state, stop flags, the marked bitmaps, holds, atomics, and err under its lock.
+ * Threads. The control thread ("rj-control") runs the whole of it, straight down: source.c or
+ * destination.c. Whenever it waits, for the peer, the VMM or the lanes, it waits in
+ * rji_session_wait(), which keeps the control connection alive. Lane threads work on the page set
+ * between begin and end of a round. The VMM's threads come in by the public functions and touch
+ * only: vmm, state, stop flags, the marked bitmaps, holds, atomics, and err under its lock.
  *
- * Two ways to stop. cancel asks: the next wait before COMMIT ends with RJ_E_CANCELLED. stop ends the data path at once:
- * lanes return from whatever they wait for.
+ * Two ways to stop. cancel asks: the next wait before COMMIT ends with RJ_E_CANCELLED. stop ends
+ * the data path at once: lanes return from whatever they wait for.
  */
 #define RJI_MAX_TRACKERS 16
 
@@ -38,7 +39,8 @@ struct rji_given_region {
 struct rji_figures {
 	_Atomic uint64_t started_ns, bulk_began_ns, ended_ns; /* CLOCK_MONOTONIC */
 	_Atomic uint32_t rounds;
-	_Atomic uint64_t round_bytes, round_ns;               /* sums over the bulk and dirty rounds */
+	/* sums over the bulk and dirty rounds */
+	_Atomic uint64_t round_bytes, round_ns;
 	_Atomic uint64_t dirty_rate_bytes_per_s;
 	_Atomic uint64_t pending_bytes;
 	_Atomic uint64_t downtime_ns, predicted_ns;
@@ -47,7 +49,8 @@ struct rji_figures {
 	_Atomic uint64_t registered_bytes, register_ns;
 	_Atomic uint64_t state_bytes;
 	_Atomic uint64_t resumed_at_ns;
-	_Atomic uint64_t cpu_ns;                              /* of the control thread and ended helpers */
+	/* of the control thread and ended helpers */
+	_Atomic uint64_t cpu_ns;
 	_Atomic uint64_t lanes_cpu_ns, transferred_bytes, pages_sent; /* of lanes that are closed */
 	_Atomic uint32_t n_lanes;
 };
@@ -56,43 +59,44 @@ struct rj_session {
 	struct rj_env *env;
 	const struct rji_host *host;
 	bool is_destination;
-	struct rj_opts o;               /* strings are ours */
+	struct rj_opts o; /* strings are ours */
 	char *uri_text, *data_addrs;
 	int lane_fds[RJ_MAX_LANES];
 	struct rji_uri uri;
 	const struct rji_transport_ops *ops;
-	void *transport_arg;            /* for transports made by tests */
+	void *transport_arg; /* for transports made by tests */
 	struct rji_transport *tp;
-	pthread_mutex_t tp_lock;        /* tp, and its registrations; see discard.c */
+	pthread_mutex_t tp_lock; /* tp, and its registrations; see discard.c */
 
-	int wake_fd;                    /* eventfd: something the control thread waits for may have happened */
+	int wake_fd; /* eventfd: something the control thread waits for may have
+		      * happened */
 	struct rji_stop stop;
 	atomic_bool cancel, closing;
-	_Atomic uint32_t state;         /* enum rj_state */
+	_Atomic uint32_t state; /* enum rj_state */
 	pthread_t control_thread;
 	bool started;
 	pthread_mutex_t err_lock;
-	struct rj_error err;            /* what the session ends with; under err_lock */
+	struct rj_error err; /* what the session ends with; under err_lock */
 	struct rji_figures fig;
 	_Atomic uint32_t max_downtime_ms;
 
 	struct rji_vmm vmm;
 	struct rji_state_stream device_state;
 	struct rji_control ctl;
-	uint64_t give_up_at_ns;         /* timeout_ms; 0: never */
+	uint64_t give_up_at_ns; /* timeout_ms; 0: never */
 
 	uint32_t n_given;
 	struct rji_given_region given[RJ_MAX_REGIONS];
 	uint32_t n_trackers;
 	struct rj_tracker *trackers[RJI_MAX_TRACKERS];
-	uint32_t n_tracking;            /* started */
+	uint32_t n_tracking; /* started */
 	char *blocker;
-	void *blob;                     /* set-up, to send or to judge */
+	void *blob; /* set-up, to send or to judge */
 	size_t blob_bytes;
 	pthread_mutex_t reply_lock;
-	void *reply;                    /* to it */
+	void *reply; /* to it */
 	size_t reply_bytes;
-	bool reply_known;               /* source: it came */
+	bool reply_known; /* source: it came */
 
 	uint8_t session_id[RJI_SESSION_ID_BYTES];
 	uint8_t secret[RJI_SECRET_BYTES];
@@ -105,13 +109,13 @@ struct rj_session {
 	struct rji_pace pace;
 	struct rji_sender *sender;
 	struct rji_downtime_model model;
-	uint64_t lane_failed_ns;        /* when the control thread first saw it; 0: not */
-	uint32_t peer_keep_ms;          /* how long the destination keeps the outcome */
+	uint64_t lane_failed_ns; /* when the control thread first saw it; 0: not */
+	uint32_t peer_keep_ms;	 /* how long the destination keeps the outcome */
 
 	/* destination */
-	int listen_fd;                  /* -1: none */
+	int listen_fd; /* -1: none */
 	struct rji_receiver *receiver;
-	atomic_bool asked;              /* the RJ_RQ_REGION request below is open */
+	atomic_bool asked; /* the RJ_RQ_REGION request below is open */
 	struct rji_msg_region asked_region;
 	_Atomic uint64_t linger_until_ns; /* answer a lost source until then; 0: no need */
 };
@@ -119,16 +123,16 @@ struct rj_session {
 /* --- waiting: wait.c --- */
 
 enum rji_wait_flags {
-	RJI_WAIT_PEER = 1,     /* a lost or failed peer ends the wait */
-	RJI_WAIT_CANCEL = 2,   /* rj_cancel(), timeout_ms and rj_close() end the wait */
+	RJI_WAIT_PEER = 1,   /* a lost or failed peer ends the wait */
+	RJI_WAIT_CANCEL = 2, /* rj_cancel(), timeout_ms and rj_close() end the wait */
 	RJI_WAIT_MIGRATING = RJI_WAIT_PEER | RJI_WAIT_CANCEL,
 };
 
 typedef bool (*rji_ready_fn)(struct rj_session *s, void *arg);
 
 /*
- * Wait until ready(s, arg), keeping the control connection alive. 0; RJ_E_TIMEOUT at the deadline (0: none); else why
- * it ended, with err (which may be NULL).
+ * Wait until ready(s, arg), keeping the control connection alive. 0; RJ_E_TIMEOUT at the deadline
+ * (0: none); else why it ended, with err (which may be NULL).
  */
 int rji_session_wait(struct rj_session *s, unsigned int flags, rji_ready_fn ready, void *arg,
 		     uint64_t deadline_ns, struct rj_error *err);
@@ -144,13 +148,22 @@ int rji_session_expect(struct rj_session *s, unsigned int flags, uint16_t a, uin
 int rji_session_send(struct rj_session *s, uint16_t type, const void *payload, size_t len_bytes,
 		     struct rj_error *err);
 
-/* Ask the VMM and wait for the answer: its status if >= 0; RJ_E_VMM, RJ_E_TIMEOUT, or why the wait ended. */
-int rji_session_ask(struct rj_session *s, unsigned int flags, struct rj_event *ev, struct rj_error *err);
+/*
+ * Ask the VMM and wait for the answer: its status if >= 0; RJ_E_VMM, RJ_E_TIMEOUT, or why the wait
+ * ended.
+ */
+int rji_session_ask(struct rj_session *s, unsigned int flags, struct rj_event *ev,
+		    struct rj_error *err);
 /* In two halves, for what goes on meanwhile. */
-int rji_session_begin_ask(struct rj_session *s, struct rj_event *ev, uint64_t *id_p, struct rj_error *err);
-int rji_session_judge_answer(struct rj_session *s, enum rj_event_type type, int status, struct rj_error *err);
+int rji_session_begin_ask(struct rj_session *s, struct rj_event *ev, uint64_t *id_p,
+			  struct rj_error *err);
+int rji_session_judge_answer(struct rj_session *s, enum rj_event_type type, int status,
+			     struct rj_error *err);
 
-/* Run fn(s, arg, err) in a thread of its own, for what blocks, and wait for it. stop is set if the wait ends before. */
+/*
+ * Run fn(s, arg, err) in a thread of its own, for what blocks, and wait for it. stop is set if the
+ * wait ends before.
+ */
 int rji_session_aside(struct rj_session *s, const char *role, unsigned int flags,
 		      int (*fn)(struct rj_session *s, void *arg, struct rj_error *err), void *arg,
 		      struct rj_error *err);
@@ -166,7 +179,8 @@ void rji_session_set_state(struct rj_session *s, enum rj_state state);
 void rji_session_tell_warning(struct rj_session *s, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 /* The end: keep err, tell DONE. */
-void rji_session_end(struct rj_session *s, enum rj_state state, enum rj_outcome runs, const struct rj_error *err);
+void rji_session_end(struct rj_session *s, enum rj_state state, enum rj_outcome runs,
+		     const struct rj_error *err);
 int rji_session_create_transport(struct rj_session *s, struct rj_error *err);
 void rji_session_destroy_transport(struct rj_session *s);
 /* Register all given regions, in a thread aside. */
@@ -182,12 +196,16 @@ void *rji_destination_thread(void *s);
 int rji_destination_listen(struct rj_session *s, struct rj_error *err);
 
 /*
- * Source, switchover.c: pause, send the rest, hand over. 0: the guest runs at the destination. -EAGAIN: rolled back, the
- * guest runs here and the session may go on. Anything else: over, and what may run the guest is in outcome_p.
+ * Source, switchover.c: pause, send the rest, hand over. 0: the guest runs at the destination.
+ * -EAGAIN: rolled back, the guest runs here and the session may go on. Anything else: over, and
+ * what may run the guest is in outcome_p.
  */
 int rji_switchover(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_error *err);
 
-/* Source, handover.c: from PREPARED on. was_running: as the guest was paused. paused_at_ns: when. Same results, no -EAGAIN. */
+/*
+ * Source, handover.c: from PREPARED on. was_running: as the guest was paused. paused_at_ns: when.
+ * Same results, no -EAGAIN.
+ */
 struct rji_handover {
 	bool was_running;
 	uint64_t paused_at_ns;
@@ -199,6 +217,7 @@ int rji_handover(struct rj_session *s, const struct rji_handover *ho, enum rj_ou
 void rji_give_back(struct rj_session *s, bool released, bool was_running);
 
 /* Tests put their own transport in place of what the uri names, before rj_start(). */
-void rji_session_use_transport(struct rj_session *s, const struct rji_transport_ops *ops, void *arg);
+void rji_session_use_transport(struct rj_session *s, const struct rji_transport_ops *ops,
+			       void *arg);
 
 #endif

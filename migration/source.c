@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The source's way, straight down: connect, agree, set up, regions, lanes, bulk round, dirty rounds, and when the predicted
- * downtime fits, the switchover (switchover.c, handover.c).
+ * The source's way, straight down: connect, agree, set up, regions, lanes, bulk round, dirty
+ * rounds, and when the predicted downtime fits, the switchover (switchover.c, handover.c).
  *
- * What goes wrong before the switchover simply ends the session: the guest never noticed. Pages that were harvested
- * for it are lost to this session only; the next one begins with all pages and restarts the trackers.
+ * What goes wrong before the switchover simply ends the session: the guest never noticed. Pages
+ * that were harvested for it are lost to this session only; the next one begins with all pages and
+ * restarts the trackers.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -40,7 +41,9 @@ static int connect_control(struct rj_session *s, void *arg, struct rj_error *err
 	ret = rji_socket_tune(*fd_p, s->o.peer_timeout_ms);
 	if (!ret)
 		ret = rji_socket_send(*fd_p, &iov, 1, deadline, &s->stop);
-	return ret < 0 ? rji_fail(err, RJ_E_CONNECT, "the destination closed the connection at once") : 0;
+	return ret < 0 ? rji_fail(err, RJ_E_CONNECT,
+				  "the destination closed the connection at once")
+		       : 0;
 }
 
 static int connect_peer(struct rj_session *s, struct rj_error *err)
@@ -54,8 +57,9 @@ static int connect_peer(struct rj_session *s, struct rj_error *err)
 }
 
 /* Send a payload gathered by a cursor and wait for the answer. */
-static int exchange(struct rj_session *s, uint16_t type, const struct rji_cursor *c, uint16_t answer,
-		    uint32_t timeout_ms, struct rji_msg **msg_p, struct rj_error *err)
+static int exchange(struct rj_session *s, uint16_t type, const struct rji_cursor *c,
+		    uint16_t answer, uint32_t timeout_ms, struct rji_msg **msg_p,
+		    struct rj_error *err)
 {
 	int ret = rji_session_send(s, type, c ? c->bytes : NULL, c ? c->pos : 0, err);
 
@@ -67,7 +71,8 @@ static int exchange(struct rj_session *s, uint16_t type, const struct rji_cursor
 
 static int malformed(uint16_t type, struct rj_error *err)
 {
-	return rji_fail(err, RJ_E_PROTOCOL, "the destination's %s cannot be understood", rji_msg_name(type));
+	return rji_fail(err, RJ_E_PROTOCOL, "the destination's %s cannot be understood",
+			rji_msg_name(type));
 }
 
 static int agree(struct rj_session *s, struct rj_error *err)
@@ -114,7 +119,8 @@ static int set_up(struct rj_session *s, struct rj_error *err)
 	ret = exchange(s, RJI_MSG_SETUP, &c, RJI_MSG_SETUP_OK, 0, &msg, err);
 	if (ret < 0)
 		return ret;
-	s->model.round_trip_ns = rji_now_ns() - asked_at; /* until READY measures it without the VMM */
+	/* until READY measures it without the VMM */
+	s->model.round_trip_ns = rji_now_ns() - asked_at;
 	pthread_mutex_lock(&s->reply_lock);
 	s->reply = malloc(msg->len_bytes + 1);
 	if (s->reply) {
@@ -161,8 +167,9 @@ static int take_region_ok(struct rj_session *s, const struct rji_msg *msg, struc
 	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
 	if (rji_get_region_ok(&c, &ok) < 0 || ok.region >= s->n_given)
 		return malformed(RJI_MSG_REGION_OK, err);
-	return s->ops->import_keys ?
-		       s->ops->import_keys(s->tp, ok.region, ok.keys, ok.keys_bytes, err) : 0;
+	return s->ops->import_keys
+		       ? s->ops->import_keys(s->tp, ok.region, ok.keys, ok.keys_bytes, err)
+		       : 0;
 }
 
 /* Both sides register at the same time. */
@@ -230,7 +237,8 @@ static int connect_lanes(struct rj_session *s, struct rj_error *err)
 	ret = start_lanes(s, err);
 	if (ret < 0)
 		return ret;
-	rji_sender_connect(s->sender, &lanes.addrs, &adm, rji_session_deadline(s->o.connect_timeout_ms));
+	rji_sender_connect(s->sender, &lanes.addrs, &adm,
+			   rji_session_deadline(s->o.connect_timeout_ms));
 	ret = rji_session_wait(s, RJI_WAIT_MIGRATING, lanes_idle, NULL, 0, err);
 	if (!ret)
 		ret = rji_sender_result(s->sender, NULL, err);
@@ -251,7 +259,8 @@ static int start_trackers(struct rj_session *s, struct rj_error *err)
 		int ret = t->ops.start(t->t);
 
 		if (ret < 0)
-			return rji_fail_sys(err, RJ_E_TRACKER, -ret, "the tracker '%s' does not start", t->ops.name);
+			return rji_fail_sys(err, RJ_E_TRACKER, -ret,
+					    "the tracker '%s' does not start", t->ops.name);
 		s->n_tracking++;
 	}
 	s->fig.tracker_start_ns = rji_now_ns() - start;
@@ -298,7 +307,8 @@ static int announce_round(struct rj_session *s, uint32_t number, struct rj_error
 }
 
 static void note_round(struct rj_session *s, uint32_t number, uint64_t duration_ns,
-		       const struct rji_sent *sent, const struct rji_dirt *dirt, uint64_t predicted_ns)
+		       const struct rji_sent *sent, const struct rji_dirt *dirt,
+		       uint64_t predicted_ns)
 {
 	uint64_t ns = duration_ns ? duration_ns : 1;
 	struct rj_event ev = { .type = RJ_EV_ROUND };
@@ -311,7 +321,8 @@ static void note_round(struct rj_session *s, uint32_t number, uint64_t duration_
 		.rate_bytes_per_s = (uint64_t)((__uint128_t)sent->bytes * RJI_NS_PER_S / ns),
 		.dirty_pages = dirt->pending_pages,
 		.dirty_bytes = dirt->pending_bytes,
-		.dirty_rate_bytes_per_s = (uint64_t)((__uint128_t)dirt->new_bytes * RJI_NS_PER_S / ns),
+		.dirty_rate_bytes_per_s =
+			(uint64_t)((__uint128_t)dirt->new_bytes * RJI_NS_PER_S / ns),
 		.predicted_downtime_ns = predicted_ns,
 	};
 	s->fig.round_bytes += sent->bytes;
@@ -366,8 +377,9 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 
 		do {
 			ret = one_round(s, &predicted_ns, err);
-			allowed_ns = atomic_load_explicit(&s->max_downtime_ms, memory_order_relaxed) *
-				     RJI_NS_PER_MS;
+			allowed_ns =
+				atomic_load_explicit(&s->max_downtime_ms, memory_order_relaxed) *
+				RJI_NS_PER_MS;
 		} while (!ret && predicted_ns > allowed_ns);
 		if (!ret)
 			ret = rji_switchover(s, outcome_p, err);
@@ -435,6 +447,7 @@ void *rji_source_thread(void *arg)
 	if (outcome == RJ_RUNS_AT_SOURCE)
 		tell_peer_why(s, &err);
 	tear_down(s, outcome == RJ_RUNS_AT_DESTINATION);
-	rji_session_end(s, ret == RJ_E_CANCELLED ? RJ_STATE_CANCELLED : by_outcome[outcome], outcome, &err);
+	rji_session_end(s, ret == RJ_E_CANCELLED ? RJ_STATE_CANCELLED : by_outcome[outcome],
+			outcome, &err);
 	return NULL;
 }

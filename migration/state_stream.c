@@ -73,7 +73,8 @@ int rji_state_stream_write(struct rji_state_stream *st, const void *p, size_t le
 
 	pthread_mutex_lock(&st->lock);
 	while (len_bytes && !ret) {
-		size_t part = QUEUE_BYTES - (st->len_bytes < QUEUE_BYTES ? st->len_bytes : QUEUE_BYTES);
+		size_t part =
+			QUEUE_BYTES - (st->len_bytes < QUEUE_BYTES ? st->len_bytes : QUEUE_BYTES);
 
 		if (!st->open) {
 			ret = -ENOTCONN;
@@ -109,7 +110,8 @@ size_t rji_state_stream_take(struct rji_state_stream *st, void *p, size_t max)
 	return n;
 }
 
-int rji_state_stream_append(struct rji_state_stream *st, const void *p, size_t len_bytes, uint64_t limit)
+int rji_state_stream_append(struct rji_state_stream *st, const void *p, size_t len_bytes,
+			    uint64_t limit)
 {
 	int ret;
 

@@ -50,7 +50,8 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.transferred_bytes = get(&f->transferred_bytes);
 	round_ns = get(&f->round_ns);
 	if (round_ns)
-		st.throughput_bytes_per_s = (uint64_t)((__uint128_t)get(&f->round_bytes) * RJI_NS_PER_S / round_ns);
+		st.throughput_bytes_per_s =
+			(uint64_t)((__uint128_t)get(&f->round_bytes) * RJI_NS_PER_S / round_ns);
 	st.dirty_rate_bytes_per_s = get(&f->dirty_rate_bytes_per_s);
 	st.remaining_bytes = get(&f->pending_bytes);
 	st.pages.normal = get(&f->pages_sent);

@@ -2,16 +2,18 @@
 /*
  * The source's stop phase, from "still ready?" to the last answered fence.
  *
- *   pause ─► harvest ─► send ┬─► (save answered and lanes done) ─► harvest ─► send ─► fence ─► hand-over
+ *   pause ─► harvest ─► send ┬─► (save answered and lanes done) ─► harvest ─► send ─► fence ─►
+ *   hand-over
  *                       save ┘
  *
- * Saving device state runs beside the first send, and dirties RAM (rings, status pages): so the last harvest comes when the
- * VMM has answered save, and what it finds goes out before the last fence. The destination loads nothing before that fence is
- * answered by every lane.
+ * Saving device state runs beside the first send, and dirties RAM (rings, status pages): so the
+ * last harvest comes when the VMM has answered save, and what it finds goes out before the last
+ * fence. The destination loads nothing before that fence is answered by every lane.
  *
- * With strict_downtime, if the limit would be broken before the destination was told to load, the guest resumes here
- * first, and then everything else is put back in order: the lanes finish their round (the trackers are re-armed, so what
- * the guest writes meanwhile is seen), the destination forgets the device state, and the rounds go on.
+ * With strict_downtime, if the limit would be broken before the destination was told to load, the
+ * guest resumes here first, and then everything else is put back in order: the lanes finish their
+ * round (the trackers are re-armed, so what the guest writes meanwhile is seen), the destination
+ * forgets the device state, and the rounds go on.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -100,7 +102,10 @@ static bool saved(struct rj_session *s, void *arg)
 	return answered;
 }
 
-/* The VMM writes its device state. Always waits for the answer: only then nothing writes guest RAM any more. */
+/*
+ * The VMM writes its device state. Always waits for the answer: only then nothing writes guest RAM
+ * any more.
+ */
 static int save(struct rj_session *s, struct rj_error *err)
 {
 	struct rj_event ev = { .type = RJ_RQ_SAVE };
@@ -116,7 +121,8 @@ static int save(struct rj_session *s, struct rj_error *err)
 	s->fig.state_bytes = s->model.state_bytes = s->device_state.total_bytes;
 	if (ret == RJ_E_TIMEOUT) {
 		rji_vmm_withdraw(&s->vmm, saving.id);
-		return rji_fail(err, ret, "the VMM did not answer 'save' within %u ms", s->o.request_timeout_ms);
+		return rji_fail(err, ret, "the VMM did not answer 'save' within %u ms",
+				s->o.request_timeout_ms);
 	}
 	if (ret < 0 || saving.failure < 0)
 		return ret < 0 ? ret : saving.failure;
@@ -152,8 +158,12 @@ static int collect(struct rj_session *s, struct switchover *sw, uint64_t *at, st
 	return ret;
 }
 
-/* Send what is pending, until nothing is: more than one turn only while the VMM holds a range (rj_discard_begin). */
-static int send_last(struct rj_session *s, struct switchover *sw, uint64_t *at, struct rj_error *err)
+/*
+ * Send what is pending, until nothing is: more than one turn only while the VMM holds a range
+ * (rj_discard_begin).
+ */
+static int send_last(struct rj_session *s, struct switchover *sw, uint64_t *at,
+		     struct rj_error *err)
 {
 	uint64_t held_until = rji_session_deadline(s->o.request_timeout_ms);
 
@@ -167,10 +177,13 @@ static int send_last(struct rj_session *s, struct switchover *sw, uint64_t *at, 
 		if (ret < 0)
 			return ret;
 		cut(sw, RJI_TERM_FENCE, at);
-		sw->terms.ns[RJI_TERM_SEND] += sent.send_ns < *at - began ? sent.send_ns : *at - began;
-		sw->terms.ns[RJI_TERM_FENCE] -= sent.send_ns < *at - began ? sent.send_ns : *at - began;
+		sw->terms.ns[RJI_TERM_SEND] += sent.send_ns < *at - began ? sent.send_ns
+									  : *at - began;
+		sw->terms.ns[RJI_TERM_FENCE] -= sent.send_ns < *at - began ? sent.send_ns
+									   : *at - began;
 		if (!sent.pages && rji_now_ns() > held_until)
-			return rji_fail(err, RJ_E_TIMEOUT, "a range is still held by rj_discard_begin()");
+			return rji_fail(err, RJ_E_TIMEOUT,
+					"a range is still held by rj_discard_begin()");
 	}
 	return 0;
 }
@@ -210,7 +223,8 @@ static void resume_here(struct rj_session *s, bool run)
 
 	rji_error_init(&err);
 	if (rji_session_ask(s, 0, &ev, &err) < 0)
-		rji_session_tell_warning(s, "the guest is this side's, but did not resume: %.200s", err.text);
+		rji_session_tell_warning(s, "the guest is this side's, but did not resume: %.200s",
+					 err.text);
 }
 
 void rji_give_back(struct rj_session *s, bool released, bool was_running)
@@ -220,8 +234,10 @@ void rji_give_back(struct rj_session *s, bool released, bool was_running)
 
 	rji_error_init(&err);
 	if (released && rji_session_ask(s, 0, &reclaim, &err) < 0) {
-		rji_session_tell_warning(s, "what was released could not be taken back, so the guest stays paused here: %.160s",
-					 err.text);
+		rji_session_tell_warning(
+			s,
+			"what was released could not be taken back, so the guest stays paused here: %.160s",
+			err.text);
 		return;
 	}
 	resume_here(s, was_running);
@@ -237,8 +253,11 @@ static int roll_back(struct rj_session *s, const struct switchover *sw, struct r
 	resume_here(s, sw->was_running);
 	stood_ns = rji_now_ns() - sw->paused_at_ns;
 	rji_downtime_saw_overrun(&s->model, sw->predicted_ns, stood_ns);
-	rji_session_tell_warning(s, "the switchover would have broken the downtime limit of %u ms: the guest goes on here after %" PRIu64 " ms, another round follows",
-				 s->max_downtime_ms, stood_ns / RJI_NS_PER_MS);
+	rji_session_tell_warning(
+		s,
+		"the switchover would have broken the downtime limit of %u ms: the guest goes on here after %" PRIu64
+		" ms, another round follows",
+		s->max_downtime_ms, stood_ns / RJI_NS_PER_MS);
 	ret = finish_round(s, 0, NULL, err);
 	if (!ret)
 		ret = rji_session_send(s, RJI_MSG_ROLLBACK, NULL, 0, err);

@@ -182,7 +182,8 @@ static void note_slowness(struct rji_vmm *vmm, const struct rji_request *r)
 {
 	uint64_t took = rji_now_ns() - r->asked_ns;
 
-	if (took > atomic_load_explicit(&vmm->slowest_ns, memory_order_relaxed)) { /* under the lock */
+	/* under the lock */
+	if (took > atomic_load_explicit(&vmm->slowest_ns, memory_order_relaxed)) {
 		atomic_store_explicit(&vmm->slowest_ns, took, memory_order_relaxed);
 		atomic_store_explicit(&vmm->slowest_type, (uint32_t)r->type, memory_order_relaxed);
 	}

@@ -11,19 +11,20 @@
 #include "base/fail.h"
 
 /*
- * The talk with the VMM: events queued for it, requests it has not answered yet. The control thread tells and asks, the
- * VMM's threads fetch and answer; a lock covers both, never held while calling anything.
+ * The talk with the VMM: events queued for it, requests it has not answered yet. The control thread
+ * tells and asks, the VMM's threads fetch and answer; a lock covers both, never held while calling
+ * anything.
  */
 #define RJI_MAX_REQUESTS 4
 
 struct rji_vmm {
 	pthread_mutex_t lock;
-	int event_fd;             /* readable while events wait */
-	int wake_fd;              /* the control thread's; written when an answer comes. Borrowed */
+	int event_fd; /* readable while events wait */
+	int wake_fd;  /* the control thread's; written when an answer comes. Borrowed */
 	struct rji_queued *first, *last;
 	uint64_t last_request;
 	struct rji_request {
-		uint64_t id;      /* 0: unused */
+		uint64_t id; /* 0: unused */
 		enum rj_event_type type;
 		uint64_t asked_ns;
 		bool answered;
@@ -36,7 +37,10 @@ struct rji_vmm {
 int rji_vmm_init(struct rji_vmm *vmm, int wake_fd);
 void rji_vmm_fini(struct rji_vmm *vmm);
 
-/* Queue an event that only tells. Lost when there is no memory for it, but DONE, for which some is kept. */
+/*
+ * Queue an event that only tells. Lost when there is no memory for it, but DONE, for which some is
+ * kept.
+ */
 void rji_vmm_tell(struct rji_vmm *vmm, const struct rj_event *ev);
 
 /* Queue a request. Returns its id, 0 without memory. ev->request is set here. */

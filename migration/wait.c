@@ -26,9 +26,10 @@ static int check_cancel(const struct rj_session *s, struct rj_error *err)
 	    atomic_load_explicit(&s->cancel, memory_order_acquire))
 		return rji_fail(err, RJ_E_CANCELLED, "cancelled");
 	if (s->give_up_at_ns && rji_now_ns() >= s->give_up_at_ns)
-		return rji_fail(err, RJ_E_CANCELLED,
-				"cancelled: it did not get to the switchover within %u ms; the guest may dirty its memory faster than the link carries it (allow more time or downtime, or throttle the guest)",
-				s->o.timeout_ms);
+		return rji_fail(
+			err, RJ_E_CANCELLED,
+			"cancelled: it did not get to the switchover within %u ms; the guest may dirty its memory faster than the link carries it (allow more time or downtime, or throttle the guest)",
+			s->o.timeout_ms);
 	return 0;
 }
 
@@ -158,7 +159,8 @@ int rji_session_send(struct rj_session *s, uint16_t type, const void *payload, s
 	return ret < 0 ? rji_fail(err, ret, "cannot send %s to the peer", rji_msg_name(type)) : 0;
 }
 
-int rji_session_begin_ask(struct rj_session *s, struct rj_event *ev, uint64_t *id_p, struct rj_error *err)
+int rji_session_begin_ask(struct rj_session *s, struct rj_event *ev, uint64_t *id_p,
+			  struct rj_error *err)
 {
 	uint64_t id;
 
@@ -166,12 +168,14 @@ int rji_session_begin_ask(struct rj_session *s, struct rj_event *ev, uint64_t *i
 		ev->deadline_ns = rji_session_deadline(s->o.request_timeout_ms);
 	id = rji_vmm_ask(&s->vmm, ev);
 	if (!id)
-		return rji_fail(err, -ENOMEM, "no memory to ask the VMM for %s", rj_event_name(ev->type));
+		return rji_fail(err, -ENOMEM, "no memory to ask the VMM for %s",
+				rj_event_name(ev->type));
 	*id_p = id;
 	return 0;
 }
 
-int rji_session_judge_answer(struct rj_session *s, enum rj_event_type type, int status, struct rj_error *err)
+int rji_session_judge_answer(struct rj_session *s, enum rj_event_type type, int status,
+			     struct rj_error *err)
 {
 	if (status >= 0)
 		return status;
@@ -197,7 +201,8 @@ static bool is_answered(struct rj_session *s, void *arg)
 	return true;
 }
 
-int rji_session_ask(struct rj_session *s, unsigned int flags, struct rj_event *ev, struct rj_error *err)
+int rji_session_ask(struct rj_session *s, unsigned int flags, struct rj_event *ev,
+		    struct rj_error *err)
 {
 	struct answer answer = { 0 };
 	int ret = rji_session_begin_ask(s, ev, &answer.id, err);
@@ -228,7 +233,8 @@ static void *aside_thread(void *arg)
 	struct aside *aside = arg;
 
 	aside->result = aside->fn(aside->s, aside->arg, &aside->err);
-	atomic_fetch_add_explicit(&aside->s->fig.lanes_cpu_ns, rji_thread_cpu_ns(), memory_order_relaxed);
+	atomic_fetch_add_explicit(&aside->s->fig.lanes_cpu_ns, rji_thread_cpu_ns(),
+				  memory_order_relaxed);
 	atomic_store_explicit(&aside->done, true, memory_order_release); /* pairs with is_done() */
 	eventfd_write(aside->s->wake_fd, 1);
 	return NULL;

@@ -58,8 +58,10 @@ static int collect_region(struct rji_harvest *h, uint32_t number, struct rj_erro
 
 		raise_to(&h->collect_max_ns, rji_now_ns() - start);
 		if (ret < 0)
-			return rji_fail_sys(err, RJ_E_TRACKER, -ret, "the tracker '%s' cannot tell what is dirty in region '%s'",
-					    a->ops->name, r->name);
+			return rji_fail_sys(
+				err, RJ_E_TRACKER, -ret,
+				"the tracker '%s' cannot tell what is dirty in region '%s'",
+				a->ops->name, r->name);
 	}
 	return 0;
 }
@@ -120,12 +122,14 @@ uint32_t rji_harvest_begin_round(struct rji_harvest *h)
 {
 	h->n_windows = 0;
 	for (uint32_t i = 0; i < h->set->n_regions; i++) {
-		for (uint64_t p = 0; p < h->set->region[i].n_pages; p += h->set->region[i].window_pages)
+		for (uint64_t p = 0; p < h->set->region[i].n_pages;
+		     p += h->set->region[i].window_pages)
 			line_up(h, i, p);
 	}
 	atomic_store_explicit(&h->next_window, 0, memory_order_relaxed);
 	atomic_store_explicit(&h->n_unopened, h->n_windows, memory_order_relaxed);
-	atomic_store_explicit(&h->abort, false, memory_order_release); /* with the job hand-over to the lanes */
+	/* with the job hand-over to the lanes */
+	atomic_store_explicit(&h->abort, false, memory_order_release);
 	return h->n_windows;
 }
 
@@ -146,8 +150,9 @@ void rji_harvest_cursor_init(struct rji_harvest_cursor *c)
 }
 
 /*
- * Re-arm exactly what is pending in the window, in every tracker. A tracker may find more that is dirty in the same step; it is pending
- * then. The plain bitmap comes last, so that it is re-armed for that as well.
+ * Re-arm exactly what is pending in the window, in every tracker. A tracker may find more that is
+ * dirty in the same step; it is pending then. The plain bitmap comes last, so that it is re-armed
+ * for that as well.
  */
 static int rearm(struct rji_harvest *h, const struct rji_window *w, struct rj_error *err)
 {
@@ -157,19 +162,25 @@ static int rearm(struct rji_harvest *h, const struct rji_window *w, struct rj_er
 
 	for (uint32_t i = 0; i < r->n_trackers; i++) {
 		const struct rji_attached *a = &r->trackers[i];
-		int ret = a->ops->rearm ?
-				  a->ops->rearm(a->t, w->region, w->first_page, w->n_pages, pending) : 0;
+		int ret = a->ops->rearm ? a->ops->rearm(a->t, w->region, w->first_page, w->n_pages,
+							pending)
+					: 0;
 
 		if (ret < 0)
-			return rji_fail_sys(err, RJ_E_TRACKER, -ret, "the tracker '%s' cannot re-arm region '%s'",
+			return rji_fail_sys(err, RJ_E_TRACKER, -ret,
+					    "the tracker '%s' cannot re-arm region '%s'",
 					    a->ops->name, r->name);
 	}
-	rji_plain_rearm(r->marked + w->first_page / RJI_WORD_BITS, rji_bitmap_words(w->n_pages), pending);
+	rji_plain_rearm(r->marked + w->first_page / RJI_WORD_BITS, rji_bitmap_words(w->n_pages),
+			pending);
 	raise_to(&h->rearm_max_ns, rji_now_ns() - start);
 	return 0;
 }
 
-/* Move a span's pending pages, but those held, to unfenced and into the cursor. False: there are none. */
+/*
+ * Move a span's pending pages, but those held, to unfenced and into the cursor. False: there are
+ * none.
+ */
 static bool take(struct rji_harvest *h, struct rji_harvest_cursor *c, const struct rji_window *w,
 		 uint32_t number, struct rji_span *span_p)
 {
@@ -232,14 +243,17 @@ static int open_window(struct rji_harvest *h, struct rji_harvest_cursor *c, stru
 static bool help(struct rji_harvest *h, struct rji_harvest_cursor *c, struct rji_span *span_p)
 {
 	for (;;) {
-		/* Read before looking: a window that is opened later is then seen by the next turn. */
+		/*
+		 * Read before looking: a window that is opened later is then seen by the next turn.
+		 */
 		bool all_open = !atomic_load_explicit(&h->n_unopened, memory_order_acquire);
 
 		for (uint32_t i = 0; i < h->n_windows; i++) {
 			struct rji_window *w = &h->windows[i];
 
 			if (atomic_load_explicit(&w->opened, memory_order_acquire) &&
-			    atomic_load_explicit(&w->next_span, memory_order_relaxed) < w->n_spans &&
+			    atomic_load_explicit(&w->next_span, memory_order_relaxed) <
+				    w->n_spans &&
 			    take_from(h, c, w, span_p)) {
 				return true;
 			}

@@ -11,21 +11,22 @@
 /*
  * From dirty bits to spans that a lane may read.
  *
- * Between rounds the control thread collects: trackers OR what is dirty into the pending set, nothing is forgotten. In a
- * round the lanes take windows; the first thing done to a window is to re-arm exactly its pending bits in every tracker, and
- * only then may its pages be read, for any purpose:
+ * Between rounds the control thread collects: trackers OR what is dirty into the pending set,
+ * nothing is forgotten. In a round the lanes take windows; the first thing done to a window is to
+ * re-arm exactly its pending bits in every tracker, and only then may its pages be read, for any
+ * purpose:
  *
  *        guest writes:   a              b                 c
  *   ────────────────────┼──────────────┼─────────────────┼──────►
  *                  collect          re-arm            read page
  *
- *   a was collected, or is found by the next collect if its bit was not set yet. b hits a page that is pending: its bit is
- *   cleared, but the read comes later and sees b. c comes after the re-arm: its bit is set and found by the next collect.
- *   Were the page read before the re-arm, b could fall between both and be lost; were a bit cleared that is not pending, so
- *   could a.
+ *   a was collected, or is found by the next collect if its bit was not set yet. b hits a page that
+ *   is pending: its bit is cleared, but the read comes later and sees b. c comes after the re-arm:
+ *   its bit is set and found by the next collect. Were the page read before the re-arm, b could
+ *   fall between both and be lost; were a bit cleared that is not pending, so could a.
  *
- * A window is then shared span by span: the lane that opened it works through it, and lanes which find no window left
- * help. A span has one lane per round, so a page is never in flight twice.
+ * A window is then shared span by span: the lane that opened it works through it, and lanes which
+ * find no window left help. A span has one lane per round, so a page is never in flight twice.
  */
 
 struct rji_window {
@@ -42,25 +43,26 @@ struct rji_span {
 	uint32_t region;
 	uint64_t first_page; /* a multiple of 64 */
 	uint64_t n_pages;
-	uint64_t *bits;      /* the pages to send, bit 0 is first_page; the lane's until its next span */
+	uint64_t *bits; /* the pages to send, bit 0 is first_page; the lane's until its next
+			 * span */
 };
 
 struct rji_harvest {
 	struct rji_pageset *set;
 	struct rji_holds *holds;
-	struct rji_window *windows;     /* of this round, those with something pending */
+	struct rji_window *windows; /* of this round, those with something pending */
 	uint32_t n_windows;
 	uint32_t max_windows;
 	atomic_uint next_window;
-	atomic_uint n_unopened;         /* windows whose re-arming is not over */
-	atomic_bool abort;              /* a lane failed: the others stop at the next span */
+	atomic_uint n_unopened; /* windows whose re-arming is not over */
+	atomic_bool abort;	/* a lane failed: the others stop at the next span */
 	_Atomic uint64_t collect_max_ns;
 	_Atomic uint64_t rearm_max_ns;
 };
 
 /* What a collect found. */
 struct rji_dirt {
-	uint64_t new_pages;     /* that were not pending before */
+	uint64_t new_pages; /* that were not pending before */
 	uint64_t new_bytes;
 	uint64_t pending_pages; /* all that is pending now */
 	uint64_t pending_bytes;
@@ -72,12 +74,15 @@ void rji_harvest_fini(struct rji_harvest *h);
 /* Control thread, between rounds: ask all trackers; forgets nothing. RJ_E_TRACKER. */
 int rji_harvest_collect(struct rji_harvest *h, struct rji_dirt *dirt_p, struct rj_error *err);
 
-/* Control thread, between rounds: line up what is pending for the lanes. Returns the number of windows. */
+/*
+ * Control thread, between rounds: line up what is pending for the lanes. Returns the number of
+ * windows.
+ */
 uint32_t rji_harvest_begin_round(struct rji_harvest *h);
 
 /*
- * Control thread, after every lane's fence was answered: what this round sent is clean. After a failure use
- * rji_pageset_unfenced_to_pending() instead.
+ * Control thread, after every lane's fence was answered: what this round sent is clean. After a
+ * failure use rji_pageset_unfenced_to_pending() instead.
  */
 void rji_harvest_fenced(struct rji_harvest *h);
 
@@ -92,7 +97,10 @@ struct rji_harvest_cursor {
 
 void rji_harvest_cursor_init(struct rji_harvest_cursor *c);
 
-/* Lane: the next span of this round. 1; 0: the round has no more; RJ_E_TRACKER; -ECANCELED: aborted. */
+/*
+ * Lane: the next span of this round. 1; 0: the round has no more; RJ_E_TRACKER; -ECANCELED:
+ * aborted.
+ */
 int rji_harvest_next(struct rji_harvest *h, struct rji_harvest_cursor *c, struct rji_span *span_p,
 		     struct rj_error *err);
 

@@ -69,7 +69,10 @@ int rji_holds_add(struct rji_holds *h, const struct rji_held *held)
 		h->held[h->n] = *held;
 		atomic_store_explicit(&h->n, h->n + 1, memory_order_relaxed);
 		generation = h->generation + 1;
-		/* Pairs with rji_holds_changed(): a lane that sees it finds the hold under the lock. */
+		/*
+		 * Pairs with rji_holds_changed(): a lane that sees it finds the hold under the
+		 * lock.
+		 */
 		atomic_store_explicit(&h->generation, generation, memory_order_release);
 		while (!all_acknowledged(h, generation))
 			pthread_cond_wait(&h->acknowledged, &h->lock);
@@ -147,14 +150,18 @@ void rji_holds_mask(struct rji_holds *h, uint32_t region, uint64_t first_page, u
 {
 	uint64_t end = first_page + n_pages;
 
-	/* A lane that acknowledged a hold sees n; one that did not yet may miss it, and is waited for. */
+	/*
+	 * A lane that acknowledged a hold sees n; one that did not yet may miss it, and is waited
+	 * for.
+	 */
 	if (!atomic_load_explicit(&h->n, memory_order_relaxed))
 		return;
 	pthread_mutex_lock(&h->lock);
 	for (uint32_t i = 0; i < h->n; i++) {
 		const struct rji_held *at = &h->held[i];
 		uint64_t from = at->first_page > first_page ? at->first_page : first_page;
-		uint64_t to = at->first_page + at->n_pages < end ? at->first_page + at->n_pages : end;
+		uint64_t to = at->first_page + at->n_pages < end ? at->first_page + at->n_pages
+								 : end;
 
 		if (at->region == region && from < to)
 			rji_bitmap_clear_range(bits, from - first_page, to - from);

@@ -16,18 +16,19 @@ struct rji_lane_round {
 };
 
 /*
- * The source's half of a lane: takes spans, joins their pages into extents, posts them in batches, fences. One thread.
+ * The source's half of a lane: takes spans, joins their pages into extents, posts them in batches,
+ * fences. One thread.
  */
 struct rji_lane_sender {
 	uint32_t number;
 	const struct rji_transport_ops *ops;
-	struct rji_lane *link;     /* the transport's; NULL until connected */
+	struct rji_lane *link; /* the transport's; NULL until connected */
 	struct rji_harvest *harvest;
 	struct rji_holds *holds;
 	struct rji_pace *pace;
 	const struct rji_stop *stop;
-	struct rj_error err;       /* why it failed */
-	uint32_t n_extents;        /* the batch being gathered */
+	struct rj_error err; /* why it failed */
+	uint32_t n_extents;  /* the batch being gathered */
 	uint64_t batch_bytes;
 	struct rji_extent extents[RJI_BATCH_EXTENTS];
 	struct rji_harvest_cursor cursor;

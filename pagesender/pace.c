@@ -29,7 +29,8 @@ static uint64_t reserve(struct rji_pace *p, uint64_t cost_ns, uint64_t now)
 	do {
 		begin = free_at + SLACK_NS < now ? now - SLACK_NS : free_at;
 	} while (!atomic_compare_exchange_weak_explicit(&p->free_at_ns, &free_at, begin + cost_ns,
-							memory_order_relaxed, memory_order_relaxed));
+							memory_order_relaxed,
+							memory_order_relaxed));
 	return begin;
 }
 

@@ -13,15 +13,17 @@
 /*
  * Which pages of a source still have to be sent. Each page is in one of three places:
  *
- *   clean ──(a tracker says dirty)──► pending ──(a lane takes it)──► unfenced ──(fence answered)──► clean
+ *   clean ──(a tracker says dirty)──► pending ──(a lane takes it)──► unfenced ──(fence answered)──►
+ *   clean
  *                                        ▲                               │
  *                                        └───────(lane failed, rollback)─┘
  *
- * and may be in several at once: a page written again while its last copy is unfenced is pending as well.
+ * and may be in several at once: a page written again while its last copy is unfenced is pending as
+ * well.
  *
- * Threads: the control thread owns everything between rounds. During a round the words of a window belong to the lane
- * that opens it, then the words of each span to the lane that takes it; harvest.c hands both on with release/acquire. marked
- * is anybody's, always.
+ * Threads: the control thread owns everything between rounds. During a round the words of a window
+ * belong to the lane that opens it, then the words of each span to the lane that takes it;
+ * harvest.c hands both on with release/acquire. marked is anybody's, always.
  */
 
 #define RJI_SPAN_BYTES (2ull << 20)
@@ -32,15 +34,15 @@ struct rji_pageset_region {
 	char *host;
 	uint64_t len_bytes;
 	uint32_t page_shift;
-	uint32_t flags;              /* enum rj_region_flags */
+	uint32_t flags; /* enum rj_region_flags */
 	uint64_t n_pages;
-	uint64_t n_words;            /* of each bitmap */
-	uint64_t span_pages;         /* multiples of 64 */
-	uint64_t window_pages;       /* a multiple of span_pages */
+	uint64_t n_words;      /* of each bitmap */
+	uint64_t span_pages;   /* multiples of 64 */
+	uint64_t window_pages; /* a multiple of span_pages */
 	uint64_t *pending;
 	uint64_t *unfenced;
 	rji_plain_word *marked;
-	uint32_t n_trackers;         /* those which cover it */
+	uint32_t n_trackers; /* those which cover it */
 	struct rji_attached {
 		const struct rj_tracker_ops *ops;
 		void *t;

@@ -14,7 +14,7 @@ struct server {
 	pthread_t thread;
 	bool started;
 	struct rj_error err;
-	_Atomic int result;       /* released after err is written */
+	_Atomic int result; /* released after err is written */
 	_Atomic uint64_t cpu_ns;
 };
 
@@ -58,7 +58,8 @@ int rji_receiver_create(const struct rji_receiver_opts *o, struct rji_receiver *
 		char role[24];
 
 		snprintf(role, sizeof(role), "rj-recv-%u", i);
-		ret = rji_thread_start(o->host, role, serve_thread, &r->servers[i], &r->servers[i].thread);
+		ret = rji_thread_start(o->host, role, serve_thread, &r->servers[i],
+				       &r->servers[i].thread);
 		r->servers[i].started = !ret;
 	}
 	if (ret < 0) {

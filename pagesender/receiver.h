@@ -12,7 +12,7 @@ struct rji_receiver_opts {
 	struct rji_transport *tp;
 	uint32_t n_lanes;
 	struct rji_lane **lanes; /* accepted; the receiver's from now on, also on failure */
-	int failed_fd;           /* an eventfd, the caller's: written when a lane fails */
+	int failed_fd;		 /* an eventfd, the caller's: written when a lane fails */
 };
 
 struct rji_receiver;
@@ -27,8 +27,8 @@ uint64_t rji_receiver_cpu_ns(const struct rji_receiver *r);
 uint64_t rji_receiver_sent_bytes(const struct rji_receiver *r);
 
 /*
- * Withdraw the lanes, join their threads: from here on nothing the peer does reaches guest memory. Then close them. NULL is
- * fine.
+ * Withdraw the lanes, join their threads: from here on nothing the peer does reaches guest memory.
+ * Then close them. NULL is fine.
  */
 void rji_receiver_destroy(struct rji_receiver **r_p);
 

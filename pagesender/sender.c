@@ -20,7 +20,7 @@ struct worker {
 
 struct rji_sender {
 	struct rji_sender_opts o;
-	pthread_mutex_t lock;       /* job, job_number and the condition */
+	pthread_mutex_t lock; /* job, job_number and the condition */
 	pthread_cond_t new_job;
 	enum rji_sender_job job;
 	uint64_t job_number;
@@ -66,11 +66,13 @@ static int do_job(struct worker *w, enum rji_sender_job job)
 		ret = s->o.ops->connect(s->o.tp, w->lane.number, &s->addrs, &s->adm,
 					s->connect_deadline_ns, &w->lane.link, &w->lane.err);
 		if (!ret)
-			atomic_store_explicit(&w->connected, true, memory_order_release); /* sent_bytes */
+			/* sent_bytes */
+			atomic_store_explicit(&w->connected, true, memory_order_release);
 		return ret;
 	case RJI_JOB_ROUND:
 		ret = rji_lane_send_round(&w->lane);
-		atomic_fetch_add_explicit(&w->lane.pages_sent, w->lane.round.pages, memory_order_relaxed);
+		atomic_fetch_add_explicit(&w->lane.pages_sent, w->lane.round.pages,
+					  memory_order_relaxed);
 		return ret;
 	default: /* idle for a while: is the path still there? */
 		return w->lane.link ? s->o.ops->fence(w->lane.link, 0, &w->lane.err) : 0;
@@ -84,7 +86,8 @@ static void fail(struct worker *w, int ret)
 	rji_fail(&w->lane.err, ret, "lane %u: %s", w->lane.number, rj_strerror(ret));
 	w->lane.err.lane = w->lane.number;
 	atomic_store_explicit(&s->o.harvest->abort, true, memory_order_release);
-	atomic_store_explicit(&s->failed, true, memory_order_release); /* pairs with rji_sender_failed() */
+	/* pairs with rji_sender_failed() */
+	atomic_store_explicit(&s->failed, true, memory_order_release);
 	eventfd_write(s->o.done_fd, 1);
 }
 
@@ -104,11 +107,14 @@ static void *lane_thread(void *arg)
 		if (!dead)
 			ret = do_job(w, job);
 		if (ret < 0) {
-			dead = true; /* what it has in flight is of unknown fate: it does nothing any more */
+			dead = true; /* what it has in flight is of unknown fate: it does nothing
+				      * any more */
 			fail(w, ret);
 		}
 		atomic_store_explicit(&w->lane.cpu_ns, rji_thread_cpu_ns(), memory_order_relaxed);
-		/* Release: the control thread then sees the lane's round, error and bitmap words. */
+		/*
+		 * Release: the control thread then sees the lane's round, error and bitmap words.
+		 */
 		if (job != RJI_JOB_NONE &&
 		    atomic_fetch_sub_explicit(&s->n_busy, 1, memory_order_acq_rel) == 1)
 			eventfd_write(s->o.done_fd, 1);
@@ -138,7 +144,8 @@ static int start_worker(struct rji_sender *s, uint32_t i, struct rj_error *err)
 	return 0;
 }
 
-int rji_sender_create(const struct rji_sender_opts *o, struct rji_sender **s_p, struct rj_error *err)
+int rji_sender_create(const struct rji_sender_opts *o, struct rji_sender **s_p,
+		      struct rj_error *err)
 {
 	struct rji_sender *s = calloc(1, sizeof(*s) + o->n_lanes * sizeof(s->workers[0]));
 	int ret = 0;
@@ -161,7 +168,8 @@ int rji_sender_create(const struct rji_sender_opts *o, struct rji_sender **s_p, 
 
 static void give(struct rji_sender *s, enum rji_sender_job job)
 {
-	atomic_store_explicit(&s->n_busy, s->n_workers, memory_order_relaxed); /* the lock orders it */
+	/* the lock orders it */
+	atomic_store_explicit(&s->n_busy, s->n_workers, memory_order_relaxed);
 	pthread_mutex_lock(&s->lock);
 	s->job = job;
 	s->job_number++;
@@ -208,7 +216,8 @@ void rji_sender_round(struct rji_sender *s)
 
 bool rji_sender_busy(const struct rji_sender *s)
 {
-	return atomic_load_explicit(&s->n_busy, memory_order_acquire); /* pairs with lane_thread() */
+	/* pairs with lane_thread() */
+	return atomic_load_explicit(&s->n_busy, memory_order_acquire);
 }
 
 bool rji_sender_failed(const struct rji_sender *s)

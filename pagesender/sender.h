@@ -8,9 +8,10 @@
 #include "pagesender/lane.h"
 
 /*
- * All lanes of a source and their threads. The control thread gives them one job at a time; they do it in parallel, and done_fd
- * becomes readable when the last one has finished (or when an idle lane finds its peer gone). Idle lanes fence every
- * second: a dead path is noticed while nothing is sent.
+ * All lanes of a source and their threads. The control thread gives them one job at a time; they do
+ * it in parallel, and done_fd becomes readable when the last one has finished (or when an idle lane
+ * finds its peer gone). Idle lanes fence every second: a dead path is noticed while nothing is
+ * sent.
  */
 enum rji_sender_job { RJI_JOB_NONE, RJI_JOB_CONNECT, RJI_JOB_ROUND, RJI_JOB_QUIT };
 
@@ -23,21 +24,25 @@ struct rji_sender_opts {
 	struct rji_holds *holds;
 	struct rji_pace *pace;
 	uint32_t n_lanes;
-	int done_fd;                 /* an eventfd, the caller's */
+	int done_fd; /* an eventfd, the caller's */
 };
 
 /* A round that is over. */
 struct rji_sent {
 	uint64_t pages, bytes;
-	uint64_t send_ns;   /* begin until the last lane had posted all */
-	uint64_t fence_ns;  /* from there until the last fence was answered */
+	uint64_t send_ns;  /* begin until the last lane had posted all */
+	uint64_t fence_ns; /* from there until the last fence was answered */
 };
 
 struct rji_sender;
 
 /* Start the threads; nothing is connected yet. */
-int rji_sender_create(const struct rji_sender_opts *o, struct rji_sender **s_p, struct rj_error *err);
-/* End the threads, whatever they do (stop is set if they are not idle), and close the lanes. NULL is fine. */
+int rji_sender_create(const struct rji_sender_opts *o, struct rji_sender **s_p,
+		      struct rj_error *err);
+/*
+ * End the threads, whatever they do (stop is set if they are not idle), and close the lanes. NULL
+ * is fine.
+ */
 void rji_sender_destroy(struct rji_sender **s_p);
 
 /* Begin a job; the one before is over. addrs and adm are copied. */

@@ -29,11 +29,13 @@ int rji_frame_decode(const uint8_t bytes[RJI_FRAME_HEAD_BYTES], struct rji_frame
 	zero = rji_get_u32(&c);
 	f.value = rji_get_u64(&c);
 	if (f.type < RJI_FRAME_PAGES || f.type > RJI_FRAME_BYE || zero)
-		return rji_fail(err, RJ_E_PROTOCOL, "a lane sent an unknown frame (type %u)", f.type);
-	if (f.type == RJI_FRAME_PAGES ? !f.n_extents || f.n_extents > RJI_FRAME_MAX_EXTENTS :
-					f.n_extents != 0)
-		return rji_fail(err, RJ_E_PROTOCOL, "a lane sent a frame of type %u with %u extents",
-				f.type, f.n_extents);
+		return rji_fail(err, RJ_E_PROTOCOL, "a lane sent an unknown frame (type %u)",
+				f.type);
+	if (f.type == RJI_FRAME_PAGES ? !f.n_extents || f.n_extents > RJI_FRAME_MAX_EXTENTS
+				      : f.n_extents != 0)
+		return rji_fail(err, RJ_E_PROTOCOL,
+				"a lane sent a frame of type %u with %u extents", f.type,
+				f.n_extents);
 	*f_p = f;
 	return 0;
 }
@@ -67,13 +69,16 @@ int rji_frame_decode_extents(const uint8_t *bytes, const struct rji_frame *f,
 		m = e[i].region < n_regions ? &regions[e[i].region] : NULL;
 		if (!m || !e[i].len_bytes || e[i].offset_bytes > m->len_bytes ||
 		    e[i].len_bytes > m->len_bytes - e[i].offset_bytes)
-			return rji_fail(err, RJ_E_PROTOCOL,
-					"a lane sent pages outside guest memory: region %u offset 0x%" PRIx64
-					" length 0x%x", e[i].region, e[i].offset_bytes, e[i].len_bytes);
+			return rji_fail(
+				err, RJ_E_PROTOCOL,
+				"a lane sent pages outside guest memory: region %u offset 0x%" PRIx64
+				" length 0x%x",
+				e[i].region, e[i].offset_bytes, e[i].len_bytes);
 		total += e[i].len_bytes;
 	}
 	if (total != f->value)
-		return rji_fail(err, RJ_E_PROTOCOL, "a lane announced %" PRIu64 " bytes for extents of %" PRIu64,
+		return rji_fail(err, RJ_E_PROTOCOL,
+				"a lane announced %" PRIu64 " bytes for extents of %" PRIu64,
 				f->value, total);
 	return 0;
 }

@@ -5,17 +5,18 @@
 #include "transport/transport.h"
 
 /*
- * Every byte on a socket lane after the greeting. A frame is a head, and for pages a table of extents and then their bytes
- * in the same order. Little-endian.
+ * Every byte on a socket lane after the greeting. A frame is a head, and for pages a table of
+ * extents and then their bytes in the same order. Little-endian.
  *
- *   head    0  2  type      2  2  n_extents      4  4  zero      8  8  PAGES: payload bytes; fences: number
+ *   head    0  2  type      2  2  n_extents      4  4  zero      8  8  PAGES: payload bytes;
+ *           fences: number
  *   extent  0  8  offset    8  4  length        12  4  region
  */
 enum rji_frame_type {
-	RJI_FRAME_PAGES = 1,    /* source */
-	RJI_FRAME_FENCE = 2,    /* source: answer when all before is placed */
-	RJI_FRAME_FENCED = 3,   /* destination: it is; the same number */
-	RJI_FRAME_BYE = 4,      /* source: nothing follows, on purpose */
+	RJI_FRAME_PAGES = 1,  /* source */
+	RJI_FRAME_FENCE = 2,  /* source: answer when all before is placed */
+	RJI_FRAME_FENCED = 3, /* destination: it is; the same number */
+	RJI_FRAME_BYE = 4,    /* source: nothing follows, on purpose */
 };
 
 #define RJI_FRAME_HEAD_BYTES 16
@@ -36,8 +37,8 @@ int rji_frame_decode(const uint8_t bytes[RJI_FRAME_HEAD_BYTES], struct rji_frame
 
 void rji_frame_encode_extents(const struct rji_extent *e, uint32_t n, uint8_t *bytes);
 /*
- * n_extents of them, each inside one of the regions, together exactly payload bytes. regions is indexed by number; an entry with length 0
- * is no region. RJ_E_PROTOCOL.
+ * n_extents of them, each inside one of the regions, together exactly payload bytes. regions is
+ * indexed by number; an entry with length 0 is no region. RJ_E_PROTOCOL.
  */
 int rji_frame_decode_extents(const uint8_t *bytes, const struct rji_frame *f,
 			     const struct rji_memory *regions, uint32_t n_regions,

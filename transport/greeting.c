@@ -69,7 +69,8 @@ static void refuse(struct rji_acceptor *a, uint32_t i, const char *why)
 
 	if (rji_socket_peer(a->pending[i].fd, &who) < 0)
 		who = (struct rji_uri){ .host = "?" };
-	rji_log(a->host, RJ_LOG_WARN, "refused a connection from %s%s: %s", who.host, who.path, why);
+	rji_log(a->host, RJ_LOG_WARN, "refused a connection from %s%s: %s", who.host, who.path,
+		why);
 	close(a->pending[i].fd);
 	forget(a, i);
 }
@@ -81,9 +82,8 @@ static void take_new(struct rji_acceptor *a)
 
 		if (fd < 0)
 			return; /* none waits, or it went away again */
-		a->pending[a->n_pending++] = (struct rji_pending){
-			.fd = fd, .deadline_ns = rji_now_ns() + GREETING_NS
-		};
+		a->pending[a->n_pending++] =
+			(struct rji_pending){ .fd = fd, .deadline_ns = rji_now_ns() + GREETING_NS };
 	}
 }
 
@@ -98,7 +98,8 @@ static int read_greeting(struct rji_pending *p, struct rji_greeting *g_p, const 
 	if (n > 0)
 		p->got_bytes += (size_t)n;
 	*why_p = "it does not speak this protocol";
-	if (p->got_bytes && memcmp(p->bytes, magic, p->got_bytes < sizeof(magic) ? p->got_bytes : sizeof(magic)))
+	if (p->got_bytes &&
+	    memcmp(p->bytes, magic, p->got_bytes < sizeof(magic) ? p->got_bytes : sizeof(magic)))
 		return -EINVAL;
 	*why_p = "it did not say in time who it is";
 	if (p->got_bytes < sizeof(p->bytes))

@@ -6,8 +6,9 @@
 #include "transport/transport.h"
 
 /*
- * The first bytes on every socket: who is calling. One port serves control, lanes and the question for the outcome, so each
- * says what it is. Fixed length, so that a caller who is not one of us is known by its first bytes.
+ * The first bytes on every socket: who is calling. One port serves control, lanes and the question
+ * for the outcome, so each says what it is. Fixed length, so that a caller who is not one of us is
+ * known by its first bytes.
  *
  *   0   8  "RAMJET\r\n" (a text protocol, or a line-ending conversion, does not get past this)
  *   8   2  protocol major        10  2  kind
@@ -35,12 +36,12 @@ int rji_greeting_decode(const uint8_t bytes[RJI_GREETING_BYTES], struct rji_gree
 #define RJI_ACCEPTOR_PENDING 16
 
 /*
- * Takes connections from a listening socket and waits for their greetings, several at a time, so that one which stays silent
- * keeps nobody else out. Not thread-safe.
+ * Takes connections from a listening socket and waits for their greetings, several at a time, so
+ * that one which stays silent keeps nobody else out. Not thread-safe.
  */
 struct rji_acceptor {
-	int listen_fd;                /* the owner's */
-	const struct rji_host *host;  /* where strangers are logged */
+	int listen_fd;		     /* the owner's */
+	const struct rji_host *host; /* where strangers are logged */
 	const struct rji_stop *stop;
 	uint32_t n_pending;
 	struct rji_pending {
@@ -57,8 +58,8 @@ void rji_acceptor_init(struct rji_acceptor *a, int listen_fd, const struct rji_h
 void rji_acceptor_fini(struct rji_acceptor *a);
 
 /*
- * The next connection that greeted properly (any kind, any major). 1 with its descriptor, the caller's from now on; 0 at the deadline;
- * -ECANCELED; -errno.
+ * The next connection that greeted properly (any kind, any major). 1 with its descriptor, the
+ * caller's from now on; 0 at the deadline; -ECANCELED; -errno.
  */
 int rji_acceptor_next(struct rji_acceptor *a, uint64_t deadline_ns, struct rji_greeting *g_p,
 		      int *fd_p);

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The transport that moves nothing: lanes take extents, count them and forget them, and answer their own fences. What a
- * migration over it costs is what everything but the data path costs.
+ * The transport that moves nothing: lanes take extents, count them and forget them, and answer
+ * their own fences. What a migration over it costs is what everything but the data path costs.
  */
 #include "transport/transport.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-
 
 struct null_transport {
 	struct rji_stop *stop;
@@ -51,8 +50,8 @@ static void null_dereg_all(struct rji_transport *tp)
 	(void)tp;
 }
 
-static int null_listen(struct rji_transport *tp, const struct rji_listen *l, struct rji_addrs *addrs,
-		       struct rj_error *err)
+static int null_listen(struct rji_transport *tp, const struct rji_listen *l,
+		       struct rji_addrs *addrs, struct rj_error *err)
 {
 	(void)tp;
 	(void)l;

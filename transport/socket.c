@@ -74,7 +74,8 @@ static int transfer(int fd, struct iovec *iov, int n, bool sending, uint64_t dea
 		} else if (done == 0) {
 			return RJ_E_PEER_GONE;
 		} else if (errno == EAGAIN) {
-			int ret = rji_socket_wait(fd, sending ? POLLOUT : POLLIN, deadline_ns, stop);
+			int ret =
+				rji_socket_wait(fd, sending ? POLLOUT : POLLIN, deadline_ns, stop);
 
 			if (ret < 0)
 				return ret;
@@ -111,7 +112,10 @@ int rji_socket_tune(int fd, uint32_t timeout_ms)
 		return -errno;
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
-	/* Best effort: without them a dead peer is still found by the control channel's own keepalive. */
+	/*
+	 * Best effort: without them a dead peer is still found by the control channel's own
+	 * keepalive.
+	 */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
@@ -162,7 +166,8 @@ static int fail_connect(struct rj_error *err, const char *where, int ret)
 		return ret;
 	if (ret == RJ_E_TIMEOUT)
 		return rji_fail(err, RJ_E_CONNECT,
-				"no answer from %s; check the address, the route and firewalls", where);
+				"no answer from %s; check the address, the route and firewalls",
+				where);
 	return rji_fail_sys(err, RJ_E_CONNECT, -ret,
 			    "cannot connect to %s; is the destination listening there?", where);
 }
@@ -174,7 +179,8 @@ static int connect_path(const char *path, uint64_t deadline_ns, const struct rji
 	int ret = unix_address(path, &sun);
 
 	if (!ret)
-		ret = connect_one(AF_UNIX, (struct sockaddr *)&sun, sizeof(sun), deadline_ns, stop, fd_p);
+		ret = connect_one(AF_UNIX, (struct sockaddr *)&sun, sizeof(sun), deadline_ns, stop,
+				  fd_p);
 	return ret < 0 ? fail_connect(err, path, ret) : 0;
 }
 
@@ -210,7 +216,8 @@ int rji_socket_connect(const struct rji_uri *to, uint64_t deadline_ns, const str
 		return ret;
 	ret = -EHOSTUNREACH;
 	for (struct addrinfo *ai = list; ai; ai = ai->ai_next) {
-		ret = connect_one(ai->ai_family, ai->ai_addr, ai->ai_addrlen, deadline_ns, stop, fd_p);
+		ret = connect_one(ai->ai_family, ai->ai_addr, ai->ai_addrlen, deadline_ns, stop,
+				  fd_p);
 		if (!ret || ret == -ECANCELED || ret == RJ_E_TIMEOUT)
 			break;
 	}
@@ -230,7 +237,8 @@ static bool is_stale_socket(const struct sockaddr_un *sun)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
-	refused = connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 && errno == ECONNREFUSED;
+	refused = connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 &&
+		  errno == ECONNREFUSED;
 	close(fd);
 	return refused;
 }
@@ -245,7 +253,8 @@ static int listen_path(const char *path, int *fd_p, struct rj_error *err)
 	if (is_stale_socket(&sun))
 		unlink(path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 || listen(fd, SOMAXCONN) < 0) {
+	if (fd < 0 || bind(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 ||
+	    listen(fd, SOMAXCONN) < 0) {
 		saved = errno;
 		if (fd >= 0)
 			close(fd);
@@ -294,8 +303,10 @@ int rji_socket_listen(const struct rji_uri *at, int *fd_p, struct rj_error *err)
 		ret = listen_one(ai, fd_p);
 	freeaddrinfo(list);
 	if (ret == -EADDRINUSE)
-		return rji_fail_sys(err, ret, -ret, "cannot listen at %s port %u; choose another port (0: any free one)",
-				    at->host[0] ? at->host : "any address", at->port);
+		return rji_fail_sys(
+			err, ret, -ret,
+			"cannot listen at %s port %u; choose another port (0: any free one)",
+			at->host[0] ? at->host : "any address", at->port);
 	if (ret < 0)
 		return rji_fail_sys(err, ret, -ret, "cannot listen at %s port %u",
 				    at->host[0] ? at->host : "any address", at->port);
@@ -310,16 +321,17 @@ static int describe(const struct sockaddr_storage *ss, socklen_t len, struct rji
 	if (ss->ss_family == AF_UNIX) {
 		const struct sockaddr_un *sun = (const struct sockaddr_un *)ss;
 
-		snprintf(uri.path, sizeof(uri.path), "%.*s", (int)sizeof(uri.path) - 1, sun->sun_path);
+		snprintf(uri.path, sizeof(uri.path), "%.*s", (int)sizeof(uri.path) - 1,
+			 sun->sun_path);
 	} else {
 		if (getnameinfo((const struct sockaddr *)ss, len, uri.host, sizeof(uri.host), port,
 				sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV))
 			return -EINVAL;
 		if (!strncmp(uri.host, "::ffff:", 7)) /* IPv4 that came in by the IPv6 wildcard */
 			memmove(uri.host, uri.host + 7, strlen(uri.host + 7) + 1);
-		uri.port = ss->ss_family == AF_INET ?
-				   ntohs(((const struct sockaddr_in *)ss)->sin_port) :
-				   ntohs(((const struct sockaddr_in6 *)ss)->sin6_port);
+		uri.port = ss->ss_family == AF_INET
+				   ? ntohs(((const struct sockaddr_in *)ss)->sin_port)
+				   : ntohs(((const struct sockaddr_in6 *)ss)->sin6_port);
 	}
 	*uri_p = uri;
 	return 0;
@@ -330,7 +342,8 @@ int rji_socket_local(int fd, struct rji_uri *uri_p)
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
 
-	return getsockname(fd, (struct sockaddr *)&ss, &len) < 0 ? -errno : describe(&ss, len, uri_p);
+	return getsockname(fd, (struct sockaddr *)&ss, &len) < 0 ? -errno
+								 : describe(&ss, len, uri_p);
 }
 
 int rji_socket_peer(int fd, struct rji_uri *uri_p)
@@ -338,5 +351,6 @@ int rji_socket_peer(int fd, struct rji_uri *uri_p)
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
 
-	return getpeername(fd, (struct sockaddr *)&ss, &len) < 0 ? -errno : describe(&ss, len, uri_p);
+	return getpeername(fd, (struct sockaddr *)&ss, &len) < 0 ? -errno
+								 : describe(&ss, len, uri_p);
 }

@@ -2,15 +2,18 @@
 /*
  * Lanes over stream sockets: TCP, or unix sockets where the addresses are paths.
  *
- * A lane is one socket. The source gathers a frame's head, its table of extents and the pages themselves, straight from guest
- * memory, into one sendmsg(); the destination reads head and table, checks them, and receives the pages straight into
- * guest memory. Nothing is copied in user space and the order on the socket is the order at the destination, so a fence
- * is a frame, and its answer a frame back.
+ * A lane is one socket. The source gathers a frame's head, its table of extents and the pages
+ * themselves, straight from guest memory, into one sendmsg(); the destination reads head and table,
+ * checks them, and receives the pages straight into guest memory. Nothing is copied in user space
+ * and the order on the socket is the order at the destination, so a fence is a frame, and its
+ * answer a frame back.
  *
- * Lanes come in by the listening socket that control came in by (one port to open in a firewall) and are told apart by
- * their greeting; a connection that cannot show session and token is closed, and the wait goes on.
+ * Lanes come in by the listening socket that control came in by (one port to open in a firewall)
+ * and are told apart by their greeting; a connection that cannot show session and token is closed,
+ * and the wait goes on.
  *
- * withdraw() shuts the sockets down: a receiver in the middle of a page sees the end at once and returns, and its caller joins it.
+ * withdraw() shuts the sockets down: a receiver in the middle of a page sees the end at once and
+ * returns, and its caller joins it.
  */
 #include "transport/transport.h"
 
@@ -33,7 +36,7 @@ struct tcp_transport {
 	uint32_t peer_timeout_ms;
 	const int *lane_fds;
 	uint32_t n_lane_fds;
-	int listen_fd;                /* control's, borrowed */
+	int listen_fd; /* control's, borrowed */
 	struct rji_memory_table memory;
 	uint32_t n_accepted;
 	struct tcp_lane *accepted[RJ_MAX_LANES]; /* for withdraw(); until closed */
@@ -44,7 +47,7 @@ struct tcp_lane {
 	int fd;
 	uint32_t number;
 	bool is_source;
-	uint64_t fence_number;        /* of the last fence sent */
+	uint64_t fence_number; /* of the last fence sent */
 	_Atomic uint64_t sent_bytes;
 	struct rji_extent extents[RJI_FRAME_MAX_EXTENTS];
 	struct iovec iov[RJI_FRAME_MAX_EXTENTS + 1];
@@ -121,23 +124,26 @@ static int make_lane(struct tcp_transport *tp, int fd, uint32_t number, struct t
 	return 0;
 }
 
-static int lane_failed(const struct tcp_lane *lane, int ret, const char *doing, struct rj_error *err)
+static int lane_failed(const struct tcp_lane *lane, int ret, const char *doing,
+		       struct rj_error *err)
 {
 	if (ret >= 0 || ret == -ECANCELED)
 		return ret;
 	if (err && !err->code)
 		err->lane = lane->number;
 	if (ret == RJ_E_PEER_GONE)
-		return rji_fail(err, RJ_E_LANE, "lane %u was closed by the peer while %s", lane->number, doing);
+		return rji_fail(err, RJ_E_LANE, "lane %u was closed by the peer while %s",
+				lane->number, doing);
 	if (ret == RJ_E_TIMEOUT)
-		return rji_fail(err, RJ_E_LANE, "lane %u got no answer in time while %s", lane->number, doing);
+		return rji_fail(err, RJ_E_LANE, "lane %u got no answer in time while %s",
+				lane->number, doing);
 	return rji_fail_sys(err, RJ_E_LANE, -ret, "lane %u failed while %s", lane->number, doing);
 }
 
 /* --- destination --- */
 
-static int tcp_listen(struct rji_transport *tp_, const struct rji_listen *l, struct rji_addrs *addrs,
-		      struct rj_error *err)
+static int tcp_listen(struct rji_transport *tp_, const struct rji_listen *l,
+		      struct rji_addrs *addrs, struct rj_error *err)
 {
 	struct tcp_transport *tp = to_tcp(tp_);
 	struct rji_uri local;
@@ -146,7 +152,9 @@ static int tcp_listen(struct rji_transport *tp_, const struct rji_listen *l, str
 	if (tp->lane_fds)
 		return 0;
 	if (l->control_listen_fd < 0 || rji_socket_local(l->control_listen_fd, &local) < 0)
-		return rji_fail(err, -EINVAL, "lanes have nowhere to connect to: hand in lane_fds with control_fd");
+		return rji_fail(
+			err, -EINVAL,
+			"lanes have nowhere to connect to: hand in lane_fds with control_fd");
 	tp->listen_fd = l->control_listen_fd;
 	if (rji_uri_is_unix(&local)) {
 		memcpy(addrs->addr[0], local.path, sizeof(local.path));
@@ -204,12 +212,13 @@ static int adopt_fds(struct tcp_transport *tp, const struct rji_admission *adm,
 		     struct rji_lane **lanes, struct rj_error *err)
 {
 	if (tp->n_lane_fds != adm->n_lanes)
-		return rji_fail(err, RJ_E_LANE, "%u lanes were agreed on, but %u lane_fds handed in",
-				adm->n_lanes, tp->n_lane_fds);
+		return rji_fail(err, RJ_E_LANE,
+				"%u lanes were agreed on, but %u lane_fds handed in", adm->n_lanes,
+				tp->n_lane_fds);
 	for (uint32_t i = 0; i < adm->n_lanes; i++) {
 		int fd = dup(tp->lane_fds[i]);
-		int ret = fd < 0 ? rji_fail_sys(err, 0, errno, "lane_fds[%u]", i) :
-				   adopt(tp, fd, i, lanes, err);
+		int ret = fd < 0 ? rji_fail_sys(err, 0, errno, "lane_fds[%u]", i)
+				 : adopt(tp, fd, i, lanes, err);
 
 		if (ret < 0) {
 			if (fd >= 0)
@@ -236,14 +245,17 @@ static int accept_all(struct tcp_transport *tp, const struct rji_admission *adm,
 
 		ret = rji_acceptor_next(&acceptor, deadline_ns, &g, &fd);
 		if (ret == 0)
-			ret = rji_fail(err, RJ_E_LANE, "only %u of %u lanes connected in time; can the source reach every data address?",
-				       tp->n_accepted, adm->n_lanes);
+			ret = rji_fail(
+				err, RJ_E_LANE,
+				"only %u of %u lanes connected in time; can the source reach every data address?",
+				tp->n_accepted, adm->n_lanes);
 		if (ret < 0)
 			break;
 		why = judge(&g, adm, lanes);
 		ret = why ? 0 : adopt(tp, fd, g.lane, lanes, err);
 		if (why)
-			rji_log(tp->host, RJ_LOG_WARN, "refused a connection as lane %u: %s", g.lane, why);
+			rji_log(tp->host, RJ_LOG_WARN, "refused a connection as lane %u: %s",
+				g.lane, why);
 		if (why || ret < 0)
 			close(fd);
 		if (ret < 0)
@@ -260,8 +272,8 @@ static int tcp_accept(struct rji_transport *tp_, const struct rji_admission *adm
 	int ret;
 
 	memset(lanes, 0, adm->n_lanes * sizeof(*lanes));
-	ret = tp->lane_fds ? adopt_fds(tp, adm, lanes, err) :
-			     accept_all(tp, adm, deadline_ns, lanes, err);
+	ret = tp->lane_fds ? adopt_fds(tp, adm, lanes, err)
+			   : accept_all(tp, adm, deadline_ns, lanes, err);
 	for (uint32_t i = 0; ret < 0 && i < adm->n_lanes; i++)
 		tcp_close(&lanes[i]);
 	return ret;
@@ -276,7 +288,8 @@ static int receive_pages(struct tcp_lane *lane, const struct rji_frame *f, struc
 
 	if (ret < 0)
 		return lane_failed(lane, ret, "receiving", err);
-	ret = rji_frame_decode_extents(lane->head, f, memory->region, memory->n, lane->extents, err);
+	ret = rji_frame_decode_extents(lane->head, f, memory->region, memory->n, lane->extents,
+				       err);
 	if (ret < 0)
 		return ret;
 	for (uint32_t i = 0; i < f->n_extents; i++)
@@ -328,7 +341,8 @@ static int tcp_serve(struct rji_lane *lane_, struct rj_error *err)
 			ret = lane_failed(lane, send_head(lane, RJI_FRAME_FENCED, f.value),
 					  "answering a fence", err);
 		else
-			ret = rji_fail(err, RJ_E_PROTOCOL, "lane %u: the source answered a fence", lane->number);
+			ret = rji_fail(err, RJ_E_PROTOCOL, "lane %u: the source answered a fence",
+				       lane->number);
 		if (ret < 0)
 			break;
 	}
@@ -371,10 +385,12 @@ static int tcp_connect(struct rji_transport *tp_, uint32_t number, const struct 
 	if (tp->lane_fds) {
 		fd = number < tp->n_lane_fds ? dup(tp->lane_fds[number]) : -1;
 		if (fd < 0)
-			return rji_fail(err, RJ_E_LANE, "no descriptor was handed in for lane %u", number);
+			return rji_fail(err, RJ_E_LANE, "no descriptor was handed in for lane %u",
+					number);
 	} else {
 		if (!addrs->n)
-			return rji_fail(err, RJ_E_PROTOCOL, "the destination announced no address for lanes");
+			return rji_fail(err, RJ_E_PROTOCOL,
+					"the destination announced no address for lanes");
 		ret = rji_addr_parse(addrs->addr[number % addrs->n], &to, err);
 		if (!ret)
 			ret = rji_socket_connect(&to, deadline_ns, tp->stop, &fd, err);
@@ -407,15 +423,16 @@ static int post_frame(struct tcp_lane *lane, const struct rji_extent *e, uint32_
 
 	for (uint32_t i = 0; i < n; i++) {
 		f.value += e[i].len_bytes;
-		lane->iov[i + 1] = (struct iovec){ rji_memory_at(&lane->tp->memory, &e[i]),
-						   e[i].len_bytes };
+		lane->iov[i + 1] =
+			(struct iovec){ rji_memory_at(&lane->tp->memory, &e[i]), e[i].len_bytes };
 	}
 	rji_frame_encode(&f, lane->head);
 	rji_frame_encode_extents(e, n, lane->head + RJI_FRAME_HEAD_BYTES);
 	lane->iov[0] = (struct iovec){ lane->head, head_bytes };
 	ret = rji_socket_send(lane->fd, lane->iov, (int)n + 1, 0, lane->tp->stop);
 	if (!ret)
-		atomic_fetch_add_explicit(&lane->sent_bytes, head_bytes + f.value, memory_order_relaxed);
+		atomic_fetch_add_explicit(&lane->sent_bytes, head_bytes + f.value,
+					  memory_order_relaxed);
 	return lane_failed(lane, ret, "sending pages", err);
 }
 
@@ -456,7 +473,9 @@ static int tcp_fence(struct rji_lane *lane_, uint64_t deadline_ns, struct rj_err
 	if (ret < 0)
 		return ret;
 	if (f.type != RJI_FRAME_FENCED || f.value != lane->fence_number)
-		return rji_fail(err, RJ_E_PROTOCOL, "lane %u: the destination answered a fence that was not asked", lane->number);
+		return rji_fail(err, RJ_E_PROTOCOL,
+				"lane %u: the destination answered a fence that was not asked",
+				lane->number);
 	return 0;
 }
 

@@ -11,29 +11,35 @@
 #include "base/stop.h"
 
 /*
- * What a transport is, both ends: the data path from the pages of the source to the same pages at the destination. The
- * control channel is not its business, nor which pages are sent when.
+ * What a transport is, both ends: the data path from the pages of the source to the same pages at
+ * the destination. The control channel is not its business, nor which pages are sent when.
  *
  *   source                                  destination
  *   create                                  create
  *   reg every region                        reg every region (writable), export_keys
  *   import_keys                             listen: announce where lanes shall connect
- *   connect, one call a lane       ──────►  accept: all lanes, each admitted by token, session and number
- *   post, post, post … fence       ──────►  serve, one call and thread a lane: place what arrives, answer fences
- *   close lanes, destroy                    withdraw: from here on nothing the peer does reaches memory. destroy
+ *   connect, one call a lane       ──────►  accept: all lanes, each admitted by token, session
+ *                                           and number
+ *   post, post, post … fence       ──────►  serve, one call and thread a lane: place what arrives,
+ *                                           answer fences
+ *   close lanes, destroy                    withdraw: from here on nothing the peer does reaches
+ *                                           memory. destroy
  *
  * Promises every transport keeps:
- *   - post() may read the pages any time until a later drain() or fence() returns: the caller re-armed the trackers before.
- *   - Nothing orders two posts, not even on one lane, except a fence between them (relaxed ordering).
- *   - fence() returns only when the destination has said that everything posted on this lane before is in its memory.
- *     Local completion is not that word (InfiniBand Architecture Specification vol. 1, o9-20: completion of an RDMA
- *     write at the requester says nothing about the responder's memory).
+ *   - post() may read the pages any time until a later drain() or fence() returns: the caller
+ *     re-armed the trackers before.
+ *   - Nothing orders two posts, not even on one lane, except a fence between them (relaxed
+ *     ordering).
+ *   - fence() returns only when the destination has said that everything posted on this lane before
+ *     is in its memory. Local completion is not that word (InfiniBand Architecture Specification
+ *     vol. 1, o9-20: completion of an RDMA write at the requester says nothing about the
+ *     responder's memory).
  *   - A failed lane stays failed; what it posted since its last answered fence is of unknown fate.
  *   - After withdraw() returned no byte of guest memory changes by this transport.
  *   - Every call that can last returns -ECANCELED soon after stop is set.
  *
- * Calls on one lane come from one thread, of different lanes from different threads at once. Errors are recorded in err by
- * rji_fail() with a text for the operator.
+ * Calls on one lane come from one thread, of different lanes from different threads at once. Errors
+ * are recorded in err by rji_fail() with a text for the operator.
  */
 
 #define RJI_TOKEN_BYTES 32
@@ -49,14 +55,19 @@ struct rji_memory {
 	uint64_t len_bytes;
 };
 
-/* A run of pages, contiguous in one region: [offset, offset + len). Never crosses a span, so len fits. */
+/*
+ * A run of pages, contiguous in one region: [offset, offset + len). Never crosses a span, so len
+ * fits.
+ */
 struct rji_extent {
 	uint64_t offset_bytes;
 	uint32_t len_bytes;
 	uint32_t region;
 };
 
-/* By this the destination knows a lane: it must show the token that only the control channel told. */
+/*
+ * By this the destination knows a lane: it must show the token that only the control channel told.
+ */
 struct rji_admission {
 	uint8_t session_id[RJI_SESSION_ID_BYTES];
 	uint8_t token[RJI_TOKEN_BYTES];
@@ -66,32 +77,35 @@ struct rji_admission {
 /* Where the lanes connect: "host port" pairs in text, from the destination's announcement. */
 struct rji_addrs {
 	uint32_t n;
-	char addr[RJI_MAX_ADDRS][RJI_ADDR_BYTES]; /* "10.0.9.1:7471", "[fd00::1]:7471", "/run/x.sock" */
+	char addr[RJI_MAX_ADDRS][RJI_ADDR_BYTES]; /* "10.0.9.1:7471", "[fd00::1]:7471",
+						   * "/run/x.sock" */
 };
 
 struct rji_transport_opts {
 	const struct rji_host *host;
 	struct rji_stop *stop;
 	bool is_destination;
-	const char *devices;     /* rdma: allowed devices; NULL: all */
-	int gid_index;           /* rdma: -1: chosen */
-	int traffic_class;       /* rdma: -1: default */
+	const char *devices; /* rdma: allowed devices; NULL: all */
+	int gid_index;	     /* rdma: -1: chosen */
+	int traffic_class;   /* rdma: -1: default */
 	uint32_t peer_timeout_ms;
-	const int *lane_fds;     /* sockets: connected lanes handed in, owned by the caller; NULL: connect or accept */
+	const int *lane_fds; /* sockets: connected lanes handed in, owned by the caller; NULL:
+			      * connect or accept */
 	uint32_t n_lane_fds;
-	void *arg;               /* for transports made by tests */
+	void *arg; /* for transports made by tests */
 };
 
 /* Where a destination listens for lanes. */
 struct rji_listen {
-	int control_listen_fd;   /* the listening socket control came in by, -1: none; sockets use it for lanes as well */
-	const char *host;        /* address control came in at, in this machine */
-	uint16_t port;           /* of control */
-	const char *data_addrs;  /* "HOST,HOST" asked for by the VMM, or NULL */
+	int control_listen_fd;	/* the listening socket control came in by, -1: none; sockets use
+				 * it for lanes as well */
+	const char *host;	/* address control came in at, in this machine */
+	uint16_t port;		/* of control */
+	const char *data_addrs; /* "HOST,HOST" asked for by the VMM, or NULL */
 };
 
 struct rji_lane_stats {
-	uint64_t sent_bytes;     /* payload and headers which have left (completed, for rdma) */
+	uint64_t sent_bytes; /* payload and headers which have left (completed, for rdma) */
 };
 
 struct rji_transport; /* each transport's own, first member struct rji_transport_base */
@@ -109,24 +123,27 @@ struct rji_transport_ops {
 	/* --- memory; from one thread at a time --- */
 
 	/*
-	 * Make a region known, and reachable for this side's part: at the source for reading, at the destination for the peer's
-	 * writes. May take seconds (pinning); done counts bytes as they become ready.
+	 * Make a region known, and reachable for this side's part: at the source for reading, at
+	 * the destination for the peer's writes. May take seconds (pinning); done counts bytes as
+	 * they become ready.
 	 */
 	int (*reg)(struct rji_transport *tp, const struct rji_memory *m, _Atomic uint64_t *done,
 		   struct rj_error *err);
 	/* Give all memory back. Lanes closed or withdrawn before. */
 	void (*dereg_all)(struct rji_transport *tp);
 	/*
-	 * Source: [offset, offset + len) is about to lose its pages (rj_discard_begin). Lanes are drained and do not post in
-	 * it. unpin widens the range to what it has to let go of; repin makes it usable again. NULL: nothing is pinned.
+	 * Source: [offset, offset + len) is about to lose its pages (rj_discard_begin). Lanes are
+	 * drained and do not post in it. unpin widens the range to what it has to let go of; repin
+	 * makes it usable again. NULL: nothing is pinned.
 	 */
 	int (*unpin)(struct rji_transport *tp, uint32_t region, uint64_t *offset_bytes,
 		     uint64_t *len_bytes, struct rj_error *err);
 	int (*repin)(struct rji_transport *tp, uint32_t region, uint64_t offset_bytes,
 		     uint64_t len_bytes, struct rj_error *err);
 	/*
-	 * What the source must know to reach a region (RDMA keys), as bytes of this transport's own making. export returns the length
-	 * written to buf, or -ENOSPC. import must survive any bytes. NULL: nothing to know.
+	 * What the source must know to reach a region (RDMA keys), as bytes of this transport's own
+	 * making. export returns the length written to buf, or -ENOSPC. import must survive any
+	 * bytes. NULL: nothing to know.
 	 */
 	int (*export_keys)(struct rji_transport *tp, uint32_t region, void *buf, size_t buf_bytes,
 			   struct rj_error *err);
@@ -139,19 +156,22 @@ struct rji_transport_ops {
 	int (*listen)(struct rji_transport *tp, const struct rji_listen *l, struct rji_addrs *addrs,
 		      struct rj_error *err);
 	/*
-	 * Wait until the lanes 0 … n_lanes - 1 are all there, or deadline. Connections that cannot show the admission are refused,
-	 * logged and not counted. lanes has n_lanes entries, filled on success.
+	 * Wait until the lanes 0 … n_lanes - 1 are all there, or deadline. Connections that cannot
+	 * show the admission are refused, logged and not counted. lanes has n_lanes entries, filled
+	 * on success.
 	 */
-	int (*accept)(struct rji_transport *tp, const struct rji_admission *adm, uint64_t deadline_ns,
-		      struct rji_lane **lanes, struct rj_error *err);
+	int (*accept)(struct rji_transport *tp, const struct rji_admission *adm,
+		      uint64_t deadline_ns, struct rji_lane **lanes, struct rj_error *err);
 	/*
-	 * Place what arrives and answer fences, until the source closes the lane, the lane is withdrawn or stop is set (each 0), or
-	 * something is wrong (negative). Everything the peer says is checked against the regions.
+	 * Place what arrives and answer fences, until the source closes the lane, the lane is
+	 * withdrawn or stop is set (each 0), or something is wrong (negative). Everything the peer
+	 * says is checked against the regions.
 	 */
 	int (*serve)(struct rji_lane *lane, struct rj_error *err);
 	/*
-	 * Take away the peer's way into memory, on all lanes, from any thread, for good; quick (queue pairs to ERR, sockets shut
-	 * down). serve() returns soon after and is joined by the caller; only then is the promise complete.
+	 * Take away the peer's way into memory, on all lanes, from any thread, for good; quick
+	 * (queue pairs to ERR, sockets shut down). serve() returns soon after and is joined by the
+	 * caller; only then is the promise complete.
 	 */
 	void (*withdraw)(struct rji_transport *tp);
 
@@ -165,17 +185,23 @@ struct rji_transport_ops {
 		    struct rj_error *err);
 	/* Wait until nothing posted is still read from memory. */
 	int (*drain)(struct rji_lane *lane, struct rj_error *err);
-	/* All posted before is placed at the destination, by its word. deadline 0: the peer timeout only. */
+	/*
+	 * All posted before is placed at the destination, by its word. deadline 0: the peer timeout
+	 * only.
+	 */
 	int (*fence)(struct rji_lane *lane, uint64_t deadline_ns, struct rj_error *err);
 
 	/* --- lanes, both --- */
 
 	void (*stats)(const struct rji_lane *lane, struct rji_lane_stats *st); /* any thread */
-	/* Source: an orderly end after a fence, else an abort. Destination: after serve() returned. NULL is fine. */
+	/*
+	 * Source: an orderly end after a fence, else an abort. Destination: after serve() returned.
+	 * NULL is fine.
+	 */
 	void (*close)(struct rji_lane **lane_p);
 };
 
-extern const struct rji_transport_ops rji_tcp_transport;  /* also unix: the addresses tell */
+extern const struct rji_transport_ops rji_tcp_transport; /* also unix: the addresses tell */
 extern const struct rji_transport_ops rji_null_transport;
 
 #endif

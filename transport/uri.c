@@ -63,7 +63,8 @@ int rji_addr_parse(const char *text, struct rji_uri *uri_p, struct rj_error *err
 	int ret = *text == '/' ? parse_path(text, &uri) : parse_host_port(text, &uri);
 
 	if (ret < 0)
-		return rji_fail(err, RJ_E_URI, "'%.200s' is not an address; write HOST:PORT, [IPV6]:PORT or /PATH",
+		return rji_fail(err, RJ_E_URI,
+				"'%.200s' is not an address; write HOST:PORT, [IPV6]:PORT or /PATH",
 				text);
 	*uri_p = uri;
 	return 0;
@@ -77,13 +78,15 @@ int rji_uri_parse(const char *text, struct rji_uri *uri_p, struct rj_error *err)
 	size_t len = rest ? (size_t)(rest - text) : 0;
 
 	if (!rest)
-		return rji_fail(err, RJ_E_URI, "'%.200s' is not a URI; " EXPECTED, text ? text : "");
+		return rji_fail(err, RJ_E_URI, "'%.200s' is not a URI; " EXPECTED,
+				text ? text : "");
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(*schemes); i++) {
 		if (strlen(schemes[i]) == len && !memcmp(schemes[i], text, len))
 			memcpy(uri.scheme, text, len);
 	}
 	if (!uri.scheme[0])
-		return rji_fail(err, RJ_E_URI, "'%.200s' names no transport that exists; " EXPECTED, text);
+		return rji_fail(err, RJ_E_URI, "'%.200s' names no transport that exists; " EXPECTED,
+				text);
 	rest += 3;
 	if (!strcmp(uri.scheme, "unix") ? parse_path(rest, &uri) : parse_host_port(rest, &uri))
 		return rji_fail(err, RJ_E_URI, "'%.200s' is not complete; " EXPECTED, text);

@@ -13,7 +13,7 @@ struct rji_uri {
 	char scheme[8];
 	char host[RJI_ADDR_BYTES]; /* without brackets; "" for any */
 	uint16_t port;
-	char path[108];            /* unix; as long as sun_path */
+	char path[108]; /* unix; as long as sun_path */
 };
 
 /* 0, or RJ_E_URI with a text that shows what is expected. */

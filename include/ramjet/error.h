@@ -12,9 +12,10 @@ extern "C" {
 #endif
 
 /*
- * Every function that can fail returns an int: 0 or a count on success, a negative number on failure. Where an errno
- * fits, it is -errno (-EINVAL: the caller's arguments; -ENOMEM; -EADDRINUSE ...). What only a migration can run into is
- * one of the codes below, each smaller than -1000. Out-parameters are written on success only.
+ * Every function that can fail returns an int: 0 or a count on success, a negative number on
+ * failure. Where an errno fits, it is -errno (-EINVAL: the caller's arguments; -ENOMEM; -EADDRINUSE
+ * ...). What only a migration can run into is one of the codes below, each smaller than -1000.
+ * Out-parameters are written on success only.
  */
 #define RJ_ERROR_LIST(X)                                                                           \
 	X(RJ_E_URI, -1001, "the URI cannot be understood")                                         \
@@ -46,23 +47,27 @@ enum rj_error_code {
 #define RJ_ERROR_TEXT_BYTES 512
 
 /*
- * All that is known about why a session failed. text is one line which names the thing that failed and says what to do
- * about it. The other fields are 0 (region: UINT32_MAX) where they do not apply.
+ * All that is known about why a session failed. text is one line which names the thing that failed
+ * and says what to do about it. The other fields are 0 (region: UINT32_MAX) where they do not
+ * apply.
  */
 struct rj_error {
-	size_t size;             /* sizeof(struct rj_error), set by the caller */
-	int code;                /* -errno or RJ_E_…; 0: no error */
-	int sys_errno;           /* of the system call that failed */
-	int peer_code;           /* what the peer reported, as its own code */
-	uint32_t wc_status;      /* enum ibv_wc_status of the first failed work completion */
-	uint32_t wc_vendor_err;  /* its vendor_err */
-	uint32_t lane;           /* UINT32_MAX: none */
-	uint32_t region;         /* UINT32_MAX: none */
-	uint64_t offset_bytes;   /* in that region */
+	size_t size;		/* sizeof(struct rj_error), set by the caller */
+	int code;		/* -errno or RJ_E_…; 0: no error */
+	int sys_errno;		/* of the system call that failed */
+	int peer_code;		/* what the peer reported, as its own code */
+	uint32_t wc_status;	/* enum ibv_wc_status of the first failed work completion */
+	uint32_t wc_vendor_err; /* its vendor_err */
+	uint32_t lane;		/* UINT32_MAX: none */
+	uint32_t region;	/* UINT32_MAX: none */
+	uint64_t offset_bytes;	/* in that region */
 	char text[RJ_ERROR_TEXT_BYTES];
 };
 
-/* The fixed text of an error code, never NULL. For what happened in one session, ask rj_error_detail(). */
+/*
+ * The fixed text of an error code, never NULL. For what happened in one session, ask
+ * rj_error_detail().
+ */
 RJ_API const char *rj_strerror(int code);
 
 #ifdef __cplusplus

@@ -23,35 +23,44 @@ struct rj_session;
 #define RJ_MAX_BLOB_BYTES (1u << 20)
 
 /*
- * What a session is to do. Fill in defaults with rj_opts_init(), then change what you need; strings and arrays are
- * copied by open, descriptors are duplicated.
+ * What a session is to do. Fill in defaults with rj_opts_init(), then change what you need; strings
+ * and arrays are copied by open, descriptors are duplicated.
  */
 struct rj_opts {
 	size_t size;
 	/*
-	 * rdma://HOST:PORT, tcp://HOST:PORT, unix:///PATH or null://HOST:PORT; HOST is a name, an IPv4 address or a
-	 * bracketed IPv6 address, empty at a destination: any address. Port 0 at a destination: any free port, told by
-	 * rj_local_uri(). null moves no pages (a bench of everything else). Not needed with control_fd over tcp and unix.
+	 * rdma://HOST:PORT, tcp://HOST:PORT, unix:///PATH or null://HOST:PORT; HOST is a name, an
+	 * IPv4 address or a bracketed IPv6 address, empty at a destination: any address. Port 0 at
+	 * a destination: any free port, told by rj_local_uri(). null moves no pages (a bench of
+	 * everything else). Not needed with control_fd over tcp and unix.
 	 */
 	const char *uri;
-	const char *data_addrs;   /* destination: "HOST[,HOST…]", where lanes shall connect; NULL: where control came in */
-	int control_fd;           /* a connected stream socket for control instead of connecting or listening; -1: none */
-	int listen_fd;            /* destination: a listening stream socket; -1: made from uri */
-	const int *lane_fds;      /* connected stream sockets for the lanes, same order on both sides; NULL: connect */
+	const char *data_addrs; /* destination: "HOST[,HOST…]", where lanes shall connect; NULL:
+				 * where control came in */
+	int control_fd;		/* a connected stream socket for control instead of connecting or
+				 * listening; -1: none */
+	int listen_fd;		/* destination: a listening stream socket; -1: made from uri */
+	const int *lane_fds;	/* connected stream sockets for the lanes, same order on both
+				 * sides; NULL: connect */
 	uint32_t n_lane_fds;
-	uint32_t n_lanes;         /* source: 1 to RJ_MAX_LANES; 0: chosen for this machine */
-	uint32_t max_downtime_ms; /* 300 */
-	uint32_t strict_downtime; /* 1: rather resume at the source and try again than overrun. Default 1 */
-	uint32_t timeout_ms;      /* source: cancel when not stopped for switchover by then; 0: never. Default 0 */
-	uint32_t peer_timeout_ms; /* a peer silent for this long is gone. 5000 */
-	uint32_t connect_timeout_ms; /* source: reaching the peer; either: the handshake and lanes. 10000 */
+	uint32_t n_lanes;	     /* source: 1 to RJ_MAX_LANES; 0: chosen for this machine */
+	uint32_t max_downtime_ms;    /* 300 */
+	uint32_t strict_downtime;    /* 1: rather resume at the source and try again than overrun.
+				      * Default 1 */
+	uint32_t timeout_ms;	     /* source: cancel when not stopped for switchover by then; 0:
+				      * never. Default 0 */
+	uint32_t peer_timeout_ms;    /* a peer silent for this long is gone. 5000 */
+	uint32_t connect_timeout_ms; /* source: reaching the peer; either: the handshake and lanes.
+				      * 10000 */
 	uint32_t request_timeout_ms; /* for the VMM to answer a request. 30000 */
-	uint32_t outcome_keep_ms; /* how long each side keeps asking or answering for the outcome after losing the peer. 8000 */
+	uint32_t outcome_keep_ms;    /* how long each side keeps asking or answering for the outcome
+				      * after losing the peer. 8000 */
 	uint64_t bandwidth_bytes_per_s; /* cap on the lanes together; 0: none */
-	uint64_t state_bytes;     /* expected size of the device state, for the prediction; 0: not known */
+	uint64_t state_bytes;	  /* expected size of the device state, for the prediction; 0: not
+				   * known */
 	uint64_t state_max_bytes; /* destination: more device state than this is refused. 1 GiB */
-	int gid_index;            /* rdma: -1: chosen */
-	int traffic_class;        /* rdma: type of service of the lanes; -1: default */
+	int gid_index;		  /* rdma: -1: chosen */
+	int traffic_class;	  /* rdma: type of service of the lanes; -1: default */
 };
 
 RJ_API void rj_opts_init(struct rj_opts *o);
@@ -62,52 +71,69 @@ RJ_API void rj_opts_init(struct rj_opts *o);
  * Return 0; RJ_E_URI; -EINVAL for options that contradict each other; -ENOMEM.
  */
 RJ_API int rj_source_open(struct rj_env *env, const struct rj_opts *o, struct rj_session **s_p);
-RJ_API int rj_destination_open(struct rj_env *env, const struct rj_opts *o, struct rj_session **s_p);
+RJ_API int rj_destination_open(struct rj_env *env, const struct rj_opts *o,
+			       struct rj_session **s_p);
 
 /*
- * Add a piece of guest RAM. Source: all of them before rj_start(). Destination: before rj_start(), or while a request
- * RJ_RQ_REGION for that name is unanswered. region_p (may be NULL) gets its number, the same on both sides at the source's.
+ * Add a piece of guest RAM. Source: all of them before rj_start(). Destination: before rj_start(),
+ * or while a request RJ_RQ_REGION for that name is unanswered. region_p (may be NULL) gets its
+ * number, the same on both sides at the source's.
  *
- * Return 0; -EINVAL for a bad or missing field; -EEXIST for a name already there; -ENOSPC past RJ_MAX_REGIONS;
- * RJ_E_STATE; -ENOMEM.
+ * Return 0; -EINVAL for a bad or missing field; -EEXIST for a name already there; -ENOSPC past
+ * RJ_MAX_REGIONS; RJ_E_STATE; -ENOMEM.
  */
 RJ_API int rj_add_region(struct rj_session *s, const struct rj_region *r, uint32_t *region_p);
 
-/* Add a tracker, source only, before rj_start(). It stays the caller's and must outlive the session. -EINVAL, RJ_E_STATE, -ENOSPC (16). */
+/*
+ * Add a tracker, source only, before rj_start(). It stays the caller's and must outlive the
+ * session. -EINVAL, RJ_E_STATE, -ENOSPC (16).
+ */
 RJ_API int rj_add_tracker(struct rj_session *s, struct rj_tracker *t);
 
 /*
- * Name something whose writes to guest RAM nobody can track (a VFIO device without dirty tracking, guest_memfd). The
- * start is then refused with RJ_E_UNTRACKED and this reason. Source, before rj_start(). The reason is copied.
+ * Name something whose writes to guest RAM nobody can track (a VFIO device without dirty tracking,
+ * guest_memfd). The start is then refused with RJ_E_UNTRACKED and this reason. Source, before
+ * rj_start(). The reason is copied.
  */
 RJ_API int rj_add_blocker(struct rj_session *s, const char *reason);
 
-/* Source, before rj_start(): what the destination's VMM is to judge in RJ_RQ_SETUP (machine, CPU model, devices). Copied. At most RJ_MAX_BLOB_BYTES. */
+/*
+ * Source, before rj_start(): what the destination's VMM is to judge in RJ_RQ_SETUP (machine, CPU
+ * model, devices). Copied. At most RJ_MAX_BLOB_BYTES.
+ */
 RJ_API int rj_set_setup_blob(struct rj_session *s, const void *blob, size_t len_bytes);
 
 /*
- * Destination, while RJ_RQ_SETUP is unanswered: what the source's VMM can read by rj_get_setup_reply() from state
- * RJ_STATE_BULK on. Copied.
+ * Destination, while RJ_RQ_SETUP is unanswered: what the source's VMM can read by
+ * rj_get_setup_reply() from state RJ_STATE_BULK on. Copied.
  */
 RJ_API int rj_set_setup_reply(struct rj_session *s, const void *blob, size_t len_bytes);
 
-/* Source: copy up to len_bytes of the reply. Return its whole length; RJ_E_STATE before it came. Any thread. */
+/*
+ * Source: copy up to len_bytes of the reply. Return its whole length; RJ_E_STATE before it came.
+ * Any thread.
+ */
 RJ_API ssize_t rj_get_setup_reply(struct rj_session *s, void *blob, size_t len_bytes);
 
 /*
- * Begin. The destination listens when this returns. Everything else happens in the library's threads and is told by events.
+ * Begin. The destination listens when this returns. Everything else happens in the library's
+ * threads and is told by events.
  *
- * Return 0; RJ_E_STATE if started before; RJ_E_UNTRACKED, RJ_E_NO_RDMA, RJ_E_MEMLOCK, -EADDRINUSE, -EACCES, -EADDRNOTAVAIL …: it
- * cannot start, rj_error_detail() says why and what to do; -EAGAIN: no thread.
+ * Return 0; RJ_E_STATE if started before; RJ_E_UNTRACKED, RJ_E_NO_RDMA, RJ_E_MEMLOCK, -EADDRINUSE,
+ * -EACCES, -EADDRNOTAVAIL …: it cannot start, rj_error_detail() says why and what to do; -EAGAIN:
+ * no thread.
  */
 RJ_API int rj_start(struct rj_session *s);
 
-/* Destination, after rj_start(): the URI a source connects to, with the real port. -ENOSPC: buf too small. */
+/*
+ * Destination, after rj_start(): the URI a source connects to, with the real port. -ENOSPC: buf too
+ * small.
+ */
 RJ_API int rj_local_uri(const struct rj_session *s, char *buf, size_t buf_bytes);
 
 /*
- * Give up. Any thread; returns at once; the end is told by RJ_EV_DONE. Before COMMIT the guest goes on at the source;
- * after it this call changes nothing.
+ * Give up. Any thread; returns at once; the end is told by RJ_EV_DONE. Before COMMIT the guest goes
+ * on at the source; after it this call changes nothing.
  */
 RJ_API void rj_cancel(struct rj_session *s);
 
@@ -120,15 +146,17 @@ enum rj_param {
 RJ_API int rj_set(struct rj_session *s, enum rj_param param, uint64_t value);
 
 /*
- * After RJ_EV_DONE with RJ_RUNS_UNKNOWN: somebody looked. Only records it: the state becomes completed or failed. The
- * VMM then resumes or destroys its guest itself. RJ_E_STATE in any other state; -EINVAL.
+ * After RJ_EV_DONE with RJ_RUNS_UNKNOWN: somebody looked. Only records it: the state becomes
+ * completed or failed. The VMM then resumes or destroys its guest itself. RJ_E_STATE in any other
+ * state; -EINVAL.
  */
 RJ_API int rj_resolve(struct rj_session *s, enum rj_outcome runs);
 
 /*
- * End a session and free it; *s_p becomes NULL; NULL is fine. Not from inside a callback. Cancels what is running and waits for it:
- * requests still open are taken as failed, so no answer is needed. At a destination that had been prepared and lost its source it waits
- * until outcome_keep_ms after the loss, so that the source can still ask (rj_linger_ms() tells how long).
+ * End a session and free it; *s_p becomes NULL; NULL is fine. Not from inside a callback. Cancels
+ * what is running and waits for it: requests still open are taken as failed, so no answer is
+ * needed. At a destination that had been prepared and lost its source it waits until
+ * outcome_keep_ms after the loss, so that the source can still ask (rj_linger_ms() tells how long).
  */
 RJ_API void rj_close(struct rj_session **s_p);
 
@@ -136,39 +164,50 @@ RJ_API void rj_close(struct rj_session **s_p);
 RJ_API uint32_t rj_linger_ms(const struct rj_session *s);
 
 /*
- * Say that [offset, offset + len_bytes) of a region was written by something its trackers do not see. Call it after the
- * write, and before RJ_RQ_PAUSE or RJ_RQ_SAVE is answered for writes they cause. Any thread, wait-free; partial pages count
- * whole. No-op when the session is over.
+ * Say that [offset, offset + len_bytes) of a region was written by something its trackers do not
+ * see. Call it after the write, and before RJ_RQ_PAUSE or RJ_RQ_SAVE is answered for writes they
+ * cause. Any thread, wait-free; partial pages count whole. No-op when the session is over.
  *
  * Return 0; -EINVAL for a range outside the region.
  */
-RJ_API int rj_mark_dirty(struct rj_session *s, uint32_t region, uint64_t offset, uint64_t len_bytes);
+RJ_API int rj_mark_dirty(struct rj_session *s, uint32_t region, uint64_t offset,
+			 uint64_t len_bytes);
 
 /*
- * Around anything that takes pages away from under the library while the source's guest runs: balloon inflation,
- * MADV_DONTNEED, hole punching, unplug, remap. After begin returned, the range is neither read nor registered; after end it may
- * be again, and counts as dirty. RDMA registrations pin pages: without this the NIC would go on reading the old ones.
- * begin waits until the lanes have left the range (milliseconds; with rdma as long as re-registering takes), end does not wait. Any thread but those
- * answering RJ_RQ_PAUSE; a range held over switchover delays it. Ranges may not overlap.
+ * Around anything that takes pages away from under the library while the source's guest runs:
+ * balloon inflation, MADV_DONTNEED, hole punching, unplug, remap. After begin returned, the range
+ * is neither read nor registered; after end it may be again, and counts as dirty. RDMA
+ * registrations pin pages: without this the NIC would go on reading the old ones. begin waits until
+ * the lanes have left the range (milliseconds; with rdma as long as re-registering takes), end does
+ * not wait. Any thread but those answering RJ_RQ_PAUSE; a range held over switchover delays it.
+ * Ranges may not overlap.
  *
- * Return 0; -EINVAL; -EBUSY: overlaps a range already held, or the destination's role; -ENOSPC: 64 are held; -ENOENT: end without
- * begin.
+ * Return 0; -EINVAL; -EBUSY: overlaps a range already held, or the destination's role; -ENOSPC: 64
+ * are held; -ENOENT: end without begin.
  */
-RJ_API int rj_discard_begin(struct rj_session *s, uint32_t region, uint64_t offset, uint64_t len_bytes);
-RJ_API int rj_discard_end(struct rj_session *s, uint32_t region, uint64_t offset, uint64_t len_bytes);
+RJ_API int rj_discard_begin(struct rj_session *s, uint32_t region, uint64_t offset,
+			    uint64_t len_bytes);
+RJ_API int rj_discard_end(struct rj_session *s, uint32_t region, uint64_t offset,
+			  uint64_t len_bytes);
 
-/* A descriptor that is readable while an event waits. The session's: poll it, do not read or close it. */
+/*
+ * A descriptor that is readable while an event waits. The session's: poll it, do not read or close
+ * it.
+ */
 RJ_API int rj_event_fd(const struct rj_session *s);
 
 /* Take the next event. 1, or 0: none waits. ev_p->size must be set. */
 RJ_API int rj_next_event(struct rj_session *s, struct rj_event *ev_p);
 
-/* Answer a request: 0 or a count for success, negative: it could not be done. -ENOENT: no such request (any more). Any thread. */
+/*
+ * Answer a request: 0 or a count for success, negative: it could not be done. -ENOENT: no such
+ * request (any more). Any thread.
+ */
 RJ_API int rj_answer(struct rj_session *s, uint64_t request, int status);
 
 /*
- * Between RJ_RQ_SAVE and its answer: append to the device state. May wait for the link. Return 0; RJ_E_STATE; -ENOTCONN when
- * the session failed meanwhile.
+ * Between RJ_RQ_SAVE and its answer: append to the device state. May wait for the link. Return 0;
+ * RJ_E_STATE; -ENOTCONN when the session failed meanwhile.
  */
 RJ_API int rj_state_write(struct rj_session *s, const void *p, size_t len_bytes);
 
@@ -176,8 +215,8 @@ RJ_API int rj_state_write(struct rj_session *s, const void *p, size_t len_bytes)
 RJ_API ssize_t rj_state_read(struct rj_session *s, void *p, size_t len_bytes);
 
 /*
- * The VMM's side as functions: one for each request, and one for the events that only tell. A NULL hook answers 0
- * (pause: RJ_WAS_RUNNING). A hook returns what rj_answer() is to be given.
+ * The VMM's side as functions: one for each request, and one for the events that only tell. A NULL
+ * hook answers 0 (pause: RJ_WAS_RUNNING). A hook returns what rj_answer() is to be given.
  */
 struct rj_hooks {
 	size_t size;
@@ -195,8 +234,8 @@ struct rj_hooks {
 };
 
 /*
- * Start the session if it is not yet, and run it in this thread until RJ_EV_DONE, calling hooks. Return what RJ_EV_DONE said:
- * 0 or negative.
+ * Start the session if it is not yet, and run it in this thread until RJ_EV_DONE, calling hooks.
+ * Return what RJ_EV_DONE said: 0 or negative.
  */
 RJ_API int rj_run(struct rj_session *s, const struct rj_hooks *h, void *arg);
 

@@ -12,8 +12,9 @@ extern "C" {
 #endif
 
 /*
- * The downtime cut into consecutive pieces of one timeline; all in nanoseconds. They add up to the downtime. What overlaps
- * counts once: save is the wait for the VMM's answer, send what the lanes still needed after it.
+ * The downtime cut into consecutive pieces of one timeline; all in nanoseconds. They add up to the
+ * downtime. What overlaps counts once: save is the wait for the VMM's answer, send what the lanes
+ * still needed after it.
  */
 struct rj_downtime_terms {
 	uint64_t pause_ns;    /* RJ_RQ_PAUSE until its answer */
@@ -27,49 +28,58 @@ struct rj_downtime_terms {
 	uint64_t resume_ns;   /* RJ_RQ_RESUME until its answer, at the destination */
 };
 
-/* Pages by what became of them; a page sent in three rounds counts three times. Units: pages of the region's page_bytes. */
+/*
+ * Pages by what became of them; a page sent in three rounds counts three times. Units: pages of the
+ * region's page_bytes.
+ */
 struct rj_page_counts {
 	uint64_t normal;     /* sent as they are */
-	uint64_t zero;       /* found zero and not sent */
-	uint64_t hole;       /* never allocated and not sent */
+	uint64_t zero;	     /* found zero and not sent */
+	uint64_t hole;	     /* never allocated and not sent */
 	uint64_t free_pages; /* given up by the guest and not sent */
-	uint64_t same;       /* unchanged since last sent and not sent */
-	uint64_t delta;      /* sent as a difference */
+	uint64_t same;	     /* unchanged since last sent and not sent */
+	uint64_t delta;	     /* sent as a difference */
 	uint64_t compressed; /* sent compressed */
 };
 
 /* One pass over what was dirty; round 1 is the bulk round. */
 struct rj_round {
 	uint32_t round;
-	uint64_t pages;                 /* sent in it */
-	uint64_t bytes;                 /* of these pages */
+	uint64_t pages; /* sent in it */
+	uint64_t bytes; /* of these pages */
 	uint64_t duration_ns;
-	uint64_t rate_bytes_per_s;      /* bytes / duration */
-	uint64_t dirty_pages;           /* pending when it was over */
+	uint64_t rate_bytes_per_s; /* bytes / duration */
+	uint64_t dirty_pages;	   /* pending when it was over */
 	uint64_t dirty_bytes;
-	uint64_t dirty_rate_bytes_per_s; /* distinct pages that became dirty while it ran, per second */
-	uint64_t predicted_downtime_ns; /* if the guest were stopped now */
+	uint64_t dirty_rate_bytes_per_s; /* distinct pages that became dirty while it ran, per
+					  * second */
+	uint64_t predicted_downtime_ns;	 /* if the guest were stopped now */
 };
 
-/* A snapshot; each field is read on its own, so that fields may be some microseconds apart. Times in nanoseconds. */
+/*
+ * A snapshot; each field is read on its own, so that fields may be some microseconds apart. Times
+ * in nanoseconds.
+ */
 struct rj_stats {
 	size_t size;
-	uint32_t state;        /* enum rj_state */
-	uint32_t rounds;       /* begun; the stop phase is not one */
+	uint32_t state;	 /* enum rj_state */
+	uint32_t rounds; /* begun; the stop phase is not one */
 	uint32_t n_lanes;
 	char transport[16];
-	uint64_t guest_bytes;  /* all regions */
-	uint64_t setup_ns;     /* rj_start() until the bulk round begins */
-	uint64_t total_ns;     /* rj_start() until the end, or now */
-	uint64_t downtime_ns;  /* source: RJ_RQ_PAUSE until RUNNING came; 0 before */
-	uint64_t predicted_downtime_ns; /* the prediction on which the guest was stopped; before that the newest */
+	uint64_t guest_bytes;		/* all regions */
+	uint64_t setup_ns;		/* rj_start() until the bulk round begins */
+	uint64_t total_ns;		/* rj_start() until the end, or now */
+	uint64_t downtime_ns;		/* source: RJ_RQ_PAUSE until RUNNING came; 0 before */
+	uint64_t predicted_downtime_ns; /* the prediction on which the guest was stopped; before
+					 * that the newest */
 	struct rj_downtime_terms downtime, predicted;
-	uint64_t transferred_bytes; /* payload and headers, all lanes */
-	uint64_t throughput_bytes_per_s; /* pages of the bulk and dirty rounds per second of these */
+	uint64_t transferred_bytes;	 /* payload and headers, all lanes */
+	uint64_t throughput_bytes_per_s; /* pages of the bulk and dirty rounds per second of
+					  * these */
 	uint64_t dirty_rate_bytes_per_s;
 	uint64_t remaining_bytes; /* dirty and not sent yet, as far as known */
 	struct rj_page_counts pages;
-	uint64_t request_max_ns; /* slowest answer of the VMM */
+	uint64_t request_max_ns;   /* slowest answer of the VMM */
 	uint32_t request_max_type; /* enum rj_event_type of it */
 	uint32_t reserved;
 	uint64_t collect_max_ns; /* slowest call of a tracker */
@@ -77,11 +87,13 @@ struct rj_stats {
 	uint64_t tracker_start_ns; /* starting and stopping all trackers */
 	uint64_t tracker_stop_ns;
 	uint64_t metadata_bytes; /* memory the session uses for bitmaps and tables */
-	uint64_t cpu_ns;         /* CPU time of the library's threads in this process, user and system */
+	uint64_t cpu_ns;	 /* CPU time of the library's threads in this process, user and
+				  * system */
 	uint64_t registered_bytes;
 	uint64_t register_ns;
-	uint64_t state_bytes;    /* device state */
-	uint64_t resumed_at_ns;  /* destination: CLOCK_MONOTONIC when RJ_RQ_RESUME was answered; source: when it sent RJ_RQ_PAUSE */
+	uint64_t state_bytes;	/* device state */
+	uint64_t resumed_at_ns; /* destination: CLOCK_MONOTONIC when RJ_RQ_RESUME was answered;
+				 * source: when it sent RJ_RQ_PAUSE */
 };
 
 #ifdef __cplusplus

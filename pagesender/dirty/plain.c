@@ -11,9 +11,11 @@ void rji_plain_mark(rji_plain_word *map, uint64_t first_page, uint64_t n_pages)
 		uint64_t word = first_page / RJI_WORD_BITS;
 		uint64_t next = (word + 1) * RJI_WORD_BITS;
 		uint64_t mask = rji_word_mask(first_page % RJI_WORD_BITS,
-					      next <= end ? RJI_WORD_BITS : (unsigned int)(end % RJI_WORD_BITS));
+					      next <= end ? RJI_WORD_BITS
+							  : (unsigned int)(end % RJI_WORD_BITS));
 
-		atomic_fetch_or_explicit(&map[word], mask, memory_order_release); /* pairs with rearm */
+		/* pairs with rearm */
+		atomic_fetch_or_explicit(&map[word], mask, memory_order_release);
 		first_page = next;
 	}
 }
@@ -21,7 +23,8 @@ void rji_plain_mark(rji_plain_word *map, uint64_t first_page, uint64_t n_pages)
 void rji_plain_collect(const rji_plain_word *map, uint64_t n_words, uint64_t *bits)
 {
 	for (uint64_t i = 0; i < n_words; i++) {
-		uint64_t word = atomic_load_explicit(&map[i], memory_order_relaxed); /* rearm orders */
+		/* rearm orders */
+		uint64_t word = atomic_load_explicit(&map[i], memory_order_relaxed);
 
 		if (word)
 			bits[i] |= word;
@@ -32,6 +35,7 @@ void rji_plain_rearm(rji_plain_word *map, uint64_t n_words, const uint64_t *bits
 {
 	for (uint64_t i = 0; i < n_words; i++) {
 		if (bits[i] & atomic_load_explicit(&map[i], memory_order_relaxed))
-			atomic_fetch_and_explicit(&map[i], ~bits[i], memory_order_acquire); /* pairs with mark */
+			/* pairs with mark */
+			atomic_fetch_and_explicit(&map[i], ~bits[i], memory_order_acquire);
 	}
 }

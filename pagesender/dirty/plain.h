@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 /*
- * The tracker that every region has: a bitmap that rj_mark_dirty() sets bits in, from any thread, wait-free. It works
- * in the two steps of all trackers. Writers mark after they wrote: a mark that comes before its write could be
- * re-armed, and the page read, before the write happens.
+ * The tracker that every region has: a bitmap that rj_mark_dirty() sets bits in, from any thread,
+ * wait-free. It works in the two steps of all trackers. Writers mark after they wrote: a mark that
+ * comes before its write could be re-armed, and the page read, before the write happens.
  */
 typedef _Atomic uint64_t rji_plain_word;
 
