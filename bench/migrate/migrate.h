@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef BENCH_MIGRATE_MIGRATE_H
+#define BENCH_MIGRATE_MIGRATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <ramjet/ramjet.h>
+
+#include "bench/guest/guest.h"
+
+/*
+ * ramjet-migrate: one file a part.
+ *
+ *   ramjet-migrate.c  options, which role, exit status
+ *   route.c           which URI and transport, and why
+ *   source_end.c      a guest that runs, and the hooks of its VMM
+ *   destination_end.c an empty guest, its VMM's hooks, and the check of what arrived
+ *   verify.c          memory of both sides compared, over a connection of its own
+ *   pair.c            both ends by one command: the destination as a child process
+ *   progress.c        what a person sees while it happens
+ *   common_end.c      what both ends do alike
+ *   result.c          the figures, as JSON and as a summary
+ */
+
+enum migrate_exit {
+	MIGRATE_COMPLETED = 0,
+	MIGRATE_FAILED = 1,
+	MIGRATE_USAGE = 2,
+	MIGRATE_UNKNOWN = 3,
+	MIGRATE_CANCELLED = 4,
+};
+
+#define MIGRATE_TEXT 512
+#define MIGRATE_URI 256
+
+struct migrate_opts {
+	const char *transport, *guest, *workload_text, *listen, *to, *progress_text, *strict_text;
+	const char *break_text;  /* tests */
+	uint64_t size_bytes, bandwidth_bytes_per_s;
+	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed;
+	bool verify, json, verbose;
+	/* understood */
+	struct guest_workload workload;
+	enum guest_kind kind;
+	const char *guest_why;   /* why another kind than the usual one; or NULL */
+	bool progress;
+};
+
+/* What came of it. Written by one thread, read when it is over. */
+struct migrate_result {
+	const char *role;        /* "source", "destination", or NULL: both */
+	const char *status;      /* completed, cancelled, failed, unknown */
+	const char *runs_at;     /* source, destination, unknown */
+	char error[MIGRATE_TEXT];
+	char transport[16];
+	const char *guest;
+	struct rj_stats st;      /* this side's */
+	uint32_t max_downtime_ms;
+	uint64_t verify_ns;
+	int verified;            /* 1, 0, -1: not asked for, or it did not come to it */
+	char verify_text[MIGRATE_TEXT];
+	struct guest_beats beats;
+	uint64_t counter_before, counter_after; /* around the switchover, or the failure */
+	uint64_t peer_cpu_ns;    /* the other side's, where known */
+	bool peer_cpu_known;
+};
+
+/* --- route.c --- */
+
+struct migrate_route {
+	char uri[MIGRATE_URI];   /* one command: what the child listens at, port 0 */
+	char transport[16];
+	char why[RJ_PLAN_TEXT_BYTES];
+	bool software;
+};
+
+/* Both ends here: pick an address for the transport asked for. 0 or negative with why. */
+int route_local(struct rj_env *env, const char *transport, struct migrate_route *r, char *why, size_t why_bytes);
+/* --listen or --to: as the URI says, auto:// decided. */
+int route_uri(struct rj_env *env, const char *uri, const char *transport, struct migrate_route *r,
+	      char *why, size_t why_bytes);
+
+/* --- the two ends; each returns when its session is over --- */
+
+void source_run(struct rj_env *env, const struct migrate_opts *o, const char *uri, struct migrate_result *res);
+/* listening(arg, uri) is told the real address. */
+void destination_run(struct rj_env *env, const struct migrate_opts *o, const char *uri,
+		     void (*listening)(void *arg, const char *uri), void *arg, struct migrate_result *res);
+
+/* What both do alike: options, cancel on SIGINT and SIGTERM, what a session ended with. */
+void migrate_opts_to_session(const struct migrate_opts *o, const char *uri, struct rj_opts *so);
+void cancel_by_signals(struct rj_session *s); /* NULL: not any more */
+void result_of_session(struct migrate_result *res, struct rj_session *s, int status, enum rj_outcome runs);
+void result_fail(struct migrate_result *res, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- verify.c --- */
+
+/* 64 bits for each 4 KiB of a guest's memory, in the order of its regions. */
+struct page_sums {
+	uint64_t n;
+	uint64_t *sum;
+};
+
+int page_sums_take(const struct guest *g, struct page_sums *sums);
+void page_sums_free(struct page_sums *sums);
+
+/* The destination's side: where the source can bring its sums. The address goes into the set-up reply. */
+struct verifier;
+int verifier_open(struct verifier **v_p, void *reply, size_t reply_bytes); /* length of the reply */
+/* Wait for the source and compare. 1: equal; 0: not, text says where; -1: it did not come. */
+int verifier_compare(struct verifier *v, const struct page_sums *mine, uint32_t timeout_ms, char *text, size_t text_bytes);
+void verifier_close(struct verifier **v_p);
+/* The source's side. Same results. */
+int verify_at_destination(const char *uri, const void *reply, size_t reply_bytes, const struct page_sums *mine,
+			  char *text, size_t text_bytes);
+
+/* --- pair.c --- */
+
+void pair_run(struct rj_env *env, const struct migrate_opts *o, const struct migrate_route *route,
+	      struct migrate_result *res);
+/* In the child: the parent is told where we listen, and the result, over this descriptor. */
+void pair_tell_listening(void *fd, const char *uri);
+void pair_tell_result(int fd, const struct migrate_result *res);
+
+/* --- progress.c --- */
+
+void progress_enable(bool on);
+void progress_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void progress_plan(const struct migrate_opts *o, const struct migrate_route *r);
+void progress_event(const struct rj_event *ev);
+void progress_log(void *arg, enum rj_log_level level, const char *line);
+void progress_verbose(bool on);
+
+/* --- result.c --- */
+
+void result_print_json(const struct migrate_result *res);
+void result_print_summary(const struct migrate_result *res);
+enum migrate_exit result_exit(const struct migrate_result *res);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bench/common/units.h"
+#include "bench/migrate/migrate.h"
+
+static atomic_bool enabled, verbose;
+
+void progress_enable(bool on)
+{
+	enabled = on;
+}
+
+void progress_verbose(bool on)
+{
+	verbose = on;
+}
+
+void progress_say(const char *fmt, ...)
+{
+	char line[1024];
+	va_list ap;
+
+	if (!enabled)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "%s\n", line);
+}
+
+/* The library's own lines: errors are told in the result, the rest only when asked for. */
+void progress_log(void *arg, enum rj_log_level level, const char *line)
+{
+	static const char *const words[] = { "", "error", "warning", "info", "debug" };
+
+	if (verbose || (enabled && level == RJ_LOG_WARN))
+		fprintf(stderr, "%s%s: %s\n", arg ? (const char *)arg : "", words[level], line);
+}
+
+void progress_plan(const struct migrate_opts *o, const struct migrate_route *r)
+{
+	static const char *const kinds[] = { "KVM guest", "synthetic guest (threads of this process)",
+					     "marked guest (sparse memory, nothing written)" };
+
+	progress_say("plan");
+	progress_say("  guest      %s, %s, workload %s%s%s", kinds[o->kind], UNITS_BYTES(o->size_bytes),
+		     o->workload_text, o->guest_why ? "; " : "", o->guest_why ? o->guest_why : "");
+	progress_say("  transport  %s: %s", r->transport, r->why);
+	if (o->n_lanes)
+		progress_say("  lanes      %u", o->n_lanes);
+	else
+		progress_say("  lanes      chosen for this machine");
+	progress_say("  downtime   %u ms allowed%s", o->max_downtime_ms,
+		     strcmp(o->strict_text, "on") ? "" : "; rather another round than more");
+	if (o->bandwidth_bytes_per_s)
+		progress_say("  bandwidth  at most %s", UNITS_RATE(o->bandwidth_bytes_per_s));
+}
+
+static void say_round(const struct rj_round *r)
+{
+	progress_say("%-8s %-3u %9s sent in %6.0f ms, %10s; then dirty %9s (%s); stopping now would take %.1f ms",
+		     r->round == 1 ? "bulk" : "round", r->round, UNITS_BYTES(r->bytes),
+		     (double)r->duration_ns / 1e6, UNITS_RATE(r->rate_bytes_per_s), UNITS_BYTES(r->dirty_bytes),
+		     UNITS_RATE(r->dirty_rate_bytes_per_s), (double)r->predicted_downtime_ns / 1e6);
+}
+
+void progress_event(const struct rj_event *ev)
+{
+	switch (ev->type) {
+	case RJ_EV_STATE:
+		if (ev->u.state.state >= RJ_STATE_STOPPING && ev->u.state.state <= RJ_STATE_COMMITTED)
+			progress_say("switchover   %s", rj_state_name(ev->u.state.state));
+		break;
+	case RJ_EV_ROUND:
+		say_round(&ev->u.round);
+		break;
+	case RJ_EV_WARN:
+		progress_say("note         %s", ev->u.warn.text);
+		break;
+	default:
+		break;
+	}
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdio.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "bench/common/units.h"
+#include "bench/migrate/migrate.h"
+
+static const struct {
+	const char *name;
+	size_t offset;
+} terms[] = {
+#define TERM(name) { #name, offsetof(struct rj_downtime_terms, name##_ns) }
+	TERM(pause), TERM(harvest), TERM(send), TERM(fence), TERM(save),
+	TERM(load),  TERM(revoke),  TERM(handover), TERM(resume),
+#undef TERM
+};
+
+#define N_TERMS (sizeof(terms) / sizeof(*terms))
+
+static uint64_t term_ns(const struct rj_downtime_terms *t, size_t i)
+{
+	return *(const uint64_t *)((const char *)t + terms[i].offset);
+}
+
+/* Nanoseconds to milliseconds with three digits: what a person and a script can read. */
+static json_t *ms(uint64_t ns)
+{
+	return json_real((double)(ns / 1000) / 1e3);
+}
+
+static json_t *seconds(uint64_t ns)
+{
+	return json_real((double)(ns / 1000) / 1e6);
+}
+
+static json_t *text_or_null(const char *text)
+{
+	return text && *text ? json_string(text) : json_null();
+}
+
+static json_t *terms_object(const struct rj_downtime_terms *t)
+{
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < N_TERMS; i++)
+		json_object_set_new(o, terms[i].name, ms(term_ns(t, i)));
+	return o;
+}
+
+static json_t *pages_object(const struct rj_page_counts *p)
+{
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "normal", (json_int_t)p->normal, "zero",
+			 (json_int_t)p->zero, "hole", (json_int_t)p->hole, "free", (json_int_t)p->free_pages,
+			 "same", (json_int_t)p->same, "delta", (json_int_t)p->delta, "compressed",
+			 (json_int_t)p->compressed);
+}
+
+static void set_int(json_t *o, const char *key, uint64_t v)
+{
+	json_object_set_new(o, key, json_integer((json_int_t)v));
+}
+
+static json_t *to_json(const struct migrate_result *res)
+{
+	const struct rj_stats *st = &res->st;
+	bool is_destination = res->role && !strcmp(res->role, "destination");
+	json_t *o = json_object();
+
+	if (res->role)
+		json_object_set_new(o, "role", json_string(res->role));
+	json_object_set_new(o, "status", json_string(res->status));
+	json_object_set_new(o, "error", text_or_null(res->error));
+	json_object_set_new(o, "runs_at", json_string(res->runs_at));
+	json_object_set_new(o, "transport", text_or_null(res->transport));
+	json_object_set_new(o, "guest", text_or_null(res->guest));
+	set_int(o, "guest_bytes", st->guest_bytes);
+	set_int(o, "lanes", st->n_lanes);
+	set_int(o, "rounds", st->rounds);
+	json_object_set_new(o, "setup_time_ms", ms(st->setup_ns));
+	json_object_set_new(o, "total_time_ms", ms(st->total_ns));
+	json_object_set_new(o, "downtime_ms", ms(st->downtime_ns));
+	set_int(o, "max_downtime_ms", res->max_downtime_ms);
+	json_object_set_new(o, "predicted_downtime_ms", ms(st->predicted_downtime_ns));
+	json_object_set_new(o, "downtime_terms", terms_object(&st->downtime));
+	json_object_set_new(o, "predicted_terms", terms_object(&st->predicted));
+	json_object_set_new(o, "verify_ms", ms(res->verify_ns));
+	json_object_set_new(o, "verified", res->verified < 0 ? json_null() : json_boolean(res->verified));
+	json_object_set_new(o, "verify_text", text_or_null(res->verify_text));
+	set_int(o, "counter_before", res->counter_before);
+	set_int(o, "counter_after", res->counter_after);
+	set_int(o, "transferred_bytes", st->transferred_bytes);
+	json_object_set_new(o, "pages", pages_object(&st->pages));
+	set_int(o, "throughput_bytes_per_s", st->throughput_bytes_per_s);
+	set_int(o, "dirty_rate_bytes_per_s", st->dirty_rate_bytes_per_s);
+	json_object_set_new(o, "guest_gap_max_ms", ms(res->beats.gap_max_ns));
+	json_object_set_new(o, "guest_gap_p99_ms", ms(res->beats.gap_p99_ns));
+	set_int(o, "request_max_us", st->request_max_ns / 1000);
+	json_object_set_new(o, "request_max", json_string(rj_event_name((enum rj_event_type)st->request_max_type)));
+	set_int(o, "collect_max_us", st->collect_max_ns / 1000);
+	set_int(o, "rearm_max_us", st->rearm_max_ns / 1000);
+	json_object_set_new(o, "tracker_start_ms", ms(st->tracker_start_ns));
+	json_object_set_new(o, "tracker_stop_ms", ms(st->tracker_stop_ns));
+	set_int(o, "metadata_bytes", st->metadata_bytes);
+	set_int(o, "registered_bytes", st->registered_bytes);
+	json_object_set_new(o, "register_ms", ms(st->register_ns));
+	set_int(o, "state_bytes", st->state_bytes);
+	json_object_set_new(o, "source_cpu_s", is_destination ? json_null() : seconds(st->cpu_ns));
+	json_object_set_new(o, "destination_cpu_s",
+			    is_destination	   ? seconds(st->cpu_ns) :
+			    res->peer_cpu_known ? seconds(res->peer_cpu_ns) :
+						  json_null());
+	return o;
+}
+
+void result_print_json(const struct migrate_result *res)
+{
+	json_t *o = to_json(res);
+
+	json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12));
+	putchar('\n');
+	fflush(stdout);
+	json_decref(o);
+}
+
+enum migrate_exit result_exit(const struct migrate_result *res)
+{
+	if (!strcmp(res->status, "unknown"))
+		return MIGRATE_UNKNOWN;
+	if (!strcmp(res->status, "cancelled"))
+		return MIGRATE_CANCELLED;
+	return strcmp(res->status, "completed") || res->verified == 0 ? MIGRATE_FAILED : MIGRATE_COMPLETED;
+}
+
+/* --- for people --- */
+
+static void print_downtime(const struct migrate_result *res)
+{
+	const struct rj_stats *st = &res->st;
+
+	printf("  downtime     %.1f ms of %u ms allowed (predicted %.1f ms)\n", (double)st->downtime_ns / 1e6,
+	       res->max_downtime_ms, (double)st->predicted_downtime_ns / 1e6);
+	for (size_t i = 0; i < N_TERMS; i++)
+		printf("    %-10s %8.2f ms  (predicted %.2f)\n", terms[i].name,
+		       (double)term_ns(&st->downtime, i) / 1e6, (double)term_ns(&st->predicted, i) / 1e6);
+}
+
+static void print_memory(const struct migrate_result *res)
+{
+	if (res->verified < 0)
+		printf("  memory       not compared%s%s\n", res->verify_text[0] ? ": " : " (--verify does)",
+		       res->verify_text);
+	else
+		printf("  memory       %s: %s\n", res->verified ? "verified" : "WRONG", res->verify_text);
+	if (res->counter_after)
+		printf("  counters     %s: heartbeat %llu when paused, %llu after\n",
+		       res->counter_after > res->counter_before ? "go on" : "STAND STILL",
+		       (unsigned long long)res->counter_before, (unsigned long long)res->counter_after);
+}
+
+static void print_failure(const struct migrate_result *res)
+{
+	printf("%s: %s\n", res->status, res->error);
+	if (!strcmp(res->runs_at, "unknown"))
+		printf("  the guest    may run at the destination: look there first, and never run it on both sides\n");
+	else if (res->st.guest_bytes)
+		printf("  the guest    is the %s's%s\n", res->runs_at,
+		       res->counter_after > res->counter_before ? " and runs there" : "");
+}
+
+void result_print_summary(const struct migrate_result *res)
+{
+	const struct rj_stats *st = &res->st;
+
+	if (strcmp(res->status, "completed")) {
+		print_failure(res);
+		return;
+	}
+	printf("completed: %s of %s guest memory by %s in %.2f s, %u round%s, %u lanes\n",
+	       UNITS_BYTES(st->guest_bytes), res->guest ? res->guest : "", res->transport,
+	       (double)st->total_ns / 1e9, st->rounds, st->rounds == 1 ? "" : "s", st->n_lanes);
+	if (!res->role || strcmp(res->role, "destination"))
+		print_downtime(res);
+	print_memory(res);
+	printf("  moved        %s at %s; the guest dirtied %s in the last round\n",
+	       UNITS_BYTES(st->transferred_bytes), UNITS_RATE(st->throughput_bytes_per_s),
+	       UNITS_RATE(st->dirty_rate_bytes_per_s));
+	printf("  guest        longest heartbeat gap while running %.1f ms, p99 %.1f ms\n",
+	       (double)res->beats.gap_max_ns / 1e6, (double)res->beats.gap_p99_ns / 1e6);
+	if (res->peer_cpu_known)
+		printf("  CPU          source %.2f s, destination %.2f s (the library's threads)\n",
+		       (double)st->cpu_ns / 1e9, (double)res->peer_cpu_ns / 1e9);
+	else
+		printf("  CPU          %.2f s (the library's threads)\n", (double)st->cpu_ns / 1e9);
+}

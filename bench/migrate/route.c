@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/migrate/migrate.h"
+
+static int fail_plan(const char *uri, int ret, char *why, size_t why_bytes)
+{
+	if (ret == RJ_E_URI)
+		snprintf(why, why_bytes, "'%s' is not a URI this can use; write rdma://HOST:PORT, tcp://HOST:PORT, null://HOST:PORT, auto://HOST:PORT or unix:///PATH", uri);
+	else
+		snprintf(why, why_bytes, "%s: %s", uri, rj_strerror(ret));
+	return ret;
+}
+
+/* An address of this machine that an RDMA device reaches. */
+static int find_rdma_address(struct rj_env *env, struct migrate_route *r)
+{
+	struct ifaddrs *list, *at;
+	int found = RJ_E_NO_RDMA;
+
+	if (getifaddrs(&list) < 0)
+		return -errno;
+	for (at = list; at && found < 0; at = at->ifa_next) {
+		struct rj_plan plan = { .size = sizeof(plan) };
+		char host[64], uri[MIGRATE_URI];
+		int family = at->ifa_addr ? at->ifa_addr->sa_family : AF_UNSPEC;
+
+		if ((family != AF_INET && family != AF_INET6) || at->ifa_flags & IFF_LOOPBACK)
+			continue;
+		if (getnameinfo(at->ifa_addr, family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6),
+				host, sizeof(host), NULL, 0, NI_NUMERICHOST))
+			continue;
+		snprintf(uri, sizeof(uri), strchr(host, ':') ? "rdma://[%s]:0" : "rdma://%s:0", host);
+		if (rj_plan(env, uri, &plan) < 0)
+			continue;
+		found = 0;
+		snprintf(r->uri, sizeof(r->uri), "%s", uri);
+		snprintf(r->transport, sizeof(r->transport), "rdma");
+		snprintf(r->why, sizeof(r->why), "%s", plan.why);
+		r->software = plan.software;
+	}
+	freeifaddrs(list);
+	return found;
+}
+
+int route_local(struct rj_env *env, const char *transport, struct migrate_route *r, char *why, size_t why_bytes)
+{
+	bool any = !strcmp(transport, "auto");
+
+	memset(r, 0, sizeof(*r));
+	if (any || !strcmp(transport, "rdma")) {
+		int ret = find_rdma_address(env, r);
+
+		if (!ret)
+			return 0;
+		if (!any) {
+			snprintf(why, why_bytes, "no RDMA device of this machine reaches one of its own addresses: load its driver, or try software RDMA (rdma link add rxe0 type rxe netdev IF), or use --transport tcp");
+			return ret;
+		}
+		snprintf(r->why, sizeof(r->why), "no RDMA device reaches an address of this machine");
+		transport = "tcp";
+	} else {
+		snprintf(r->why, sizeof(r->why), "asked for");
+	}
+	if (!strcmp(transport, "unix"))
+		snprintf(r->uri, sizeof(r->uri), "unix:///tmp/ramjet-migrate-%d.sock", (int)getpid());
+	else
+		snprintf(r->uri, sizeof(r->uri), "%s://127.0.0.1:0", transport);
+	snprintf(r->transport, sizeof(r->transport), "%s", transport);
+	return 0;
+}
+
+int route_uri(struct rj_env *env, const char *uri, const char *transport, struct migrate_route *r,
+	      char *why, size_t why_bytes)
+{
+	struct rj_plan plan = { .size = sizeof(plan) };
+	const char *rest = strstr(uri, "://");
+	int ret;
+
+	memset(r, 0, sizeof(*r));
+	ret = rj_plan(env, uri, &plan);
+	if (ret < 0)
+		return fail_plan(uri, ret, why, why_bytes);
+	if (strcmp(transport, "auto") && strcmp(transport, plan.transport)) {
+		snprintf(why, why_bytes, "--transport %s contradicts %s: leave one of them out", transport, uri);
+		return RJ_E_URI;
+	}
+	snprintf(r->uri, sizeof(r->uri), "%s%s", plan.transport, rest);
+	snprintf(r->transport, sizeof(r->transport), "%s", plan.transport);
+	snprintf(r->why, sizeof(r->why), "%s", plan.why);
+	r->software = plan.software;
+	return 0;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The source: a guest that runs and dirties its memory, and a VMM around it that migrates it away. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bench/migrate/migrate.h"
+
+/* How long the guest runs on here after a failed migration, to see that it does. */
+#define RUN_ON_MS 200
+
+struct source_end {
+	const struct migrate_opts *o;
+	struct migrate_result *res;
+	struct guest *guest;
+	enum rj_outcome runs;
+};
+
+static int on_pause(void *arg, struct rj_session *s)
+{
+	struct source_end *end = arg;
+	int was = guest_pause(end->guest);
+
+	(void)s;
+	end->res->counter_before = guest_counter(end->guest);
+	progress_say("switchover   paused");
+	return was;
+}
+
+static int on_save(void *arg, struct rj_session *s)
+{
+	struct source_end *end = arg;
+
+	return guest_save(end->guest, s);
+}
+
+static int on_resume(void *arg, struct rj_session *s, int run)
+{
+	struct source_end *end = arg;
+
+	(void)s;
+	progress_say("switchover   the guest goes on at the source");
+	return run ? guest_run(end->guest) : 0;
+}
+
+static void on_event(void *arg, struct rj_session *s, const struct rj_event *ev)
+{
+	struct source_end *end = arg;
+
+	(void)s;
+	progress_event(ev);
+	if (ev->type == RJ_EV_DONE)
+		end->runs = ev->u.done.runs;
+}
+
+static const struct rj_hooks hooks = {
+	.size = sizeof(hooks),
+	.pause = on_pause,
+	.save = on_save,
+	.resume = on_resume,
+	.event = on_event,
+};
+
+/* The guest arrived: has its memory? */
+static void verify(struct source_end *end, struct rj_session *s, const char *uri)
+{
+	struct migrate_result *res = end->res;
+	struct page_sums sums = { 0 };
+	uint8_t reply[64];
+	ssize_t n = rj_get_setup_reply(s, reply, sizeof(reply));
+
+	if (n < 0 || (size_t)n > sizeof(reply) || page_sums_take(end->guest, &sums) < 0) {
+		snprintf(res->verify_text, sizeof(res->verify_text), "cannot compare memory");
+		return;
+	}
+	res->verified = verify_at_destination(uri, reply, (size_t)n, &sums, res->verify_text,
+					      sizeof(res->verify_text));
+	page_sums_free(&sums);
+}
+
+/* The guest is still here: does it run? */
+static void watch_it_run_on(struct source_end *end)
+{
+	const struct timespec moment = { .tv_nsec = RUN_ON_MS * 1000000L };
+	uint64_t before = guest_counter(end->guest);
+
+	nanosleep(&moment, NULL);
+	end->res->counter_after = guest_counter(end->guest);
+	if (end->res->counter_after <= before)
+		result_fail(end->res, "the guest stands still at the source");
+}
+
+static void migrate(struct source_end *end, struct rj_session *s, const char *uri)
+{
+	char why[MIGRATE_TEXT] = "";
+	int ret = guest_attach(end->guest, s, why, sizeof(why));
+
+	if (ret < 0) {
+		result_fail(end->res, "%s", why[0] ? why : rj_strerror(ret));
+		return;
+	}
+	ret = guest_run(end->guest);
+	if (ret < 0) {
+		result_fail(end->res, "the guest does not run: %s", rj_strerror(ret));
+		return;
+	}
+	cancel_by_signals(s);
+	ret = rj_run(s, &hooks, end);
+	cancel_by_signals(NULL);
+	result_of_session(end->res, s, ret, end->runs);
+	if (ret == 0 && end->o->verify)
+		verify(end, s, uri);
+	if (end->runs == RJ_RUNS_AT_SOURCE)
+		watch_it_run_on(end);
+	guest_pause(end->guest);
+	guest_beats(end->guest, &end->res->beats);
+}
+
+void source_run(struct rj_env *env, const struct migrate_opts *o, const char *uri, struct migrate_result *res)
+{
+	struct source_end end = { .o = o, .res = res };
+	struct guest_opts go = { .kind = o->kind,
+				 .size_bytes = o->size_bytes,
+				 .workload = o->workload,
+				 .seed = o->seed,
+				 .break_device_tracking = o->break_text && !strcmp(o->break_text, "device-tracking") };
+	struct rj_session *s = NULL;
+	char why[MIGRATE_TEXT] = "";
+	uint8_t blob[1024];
+	struct rj_opts so;
+	int ret, len;
+
+	res->verified = -1;
+	res->runs_at = "source";
+	ret = guest_create(&go, &end.guest, why, sizeof(why));
+	if (ret < 0) {
+		result_fail(res, "%s", why[0] ? why : rj_strerror(ret));
+		return;
+	}
+	migrate_opts_to_session(o, uri, &so);
+	ret = rj_source_open(env, &so, &s);
+	len = guest_describe(end.guest, blob, sizeof(blob));
+	if (!ret && len > 0)
+		ret = rj_set_setup_blob(s, blob, (size_t)len);
+	if (ret < 0)
+		result_fail(res, "cannot open a session for %s: %s", uri, rj_strerror(ret));
+	else
+		migrate(&end, s, uri);
+	guest_detach(end.guest);
+	rj_close(&s);
+	guest_destroy(&end.guest);
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ramjet-migrate: live-migrate a guest made for it, between two processes or two machines, and print what it cost. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/common/options.h"
+#include "bench/migrate/migrate.h"
+
+static struct migrate_opts o = {
+	.transport = "auto",
+	.guest = "auto",
+	.workload_text = "uniform:50M",
+	.progress_text = "auto",
+	.strict_text = "on",
+	.size_bytes = 1ull << 30,
+	.max_downtime_ms = 300,
+	.timeout_s = 600,
+	.report_fd = UINT32_MAX,
+	.seed = 1,
+};
+
+static const struct bench_option options[] = {
+	BENCH_CHOICE("transport", &o.transport, "auto|rdma|tcp|unix|null",
+		     "how pages travel; auto: rdma where a device reaches, else tcp"),
+	BENCH_CHOICE("guest", &o.guest, "auto|kvm|synthetic|marked",
+		     "what is migrated; auto: kvm where /dev/kvm works, else synthetic"),
+	BENCH_BYTES("size", &o.size_bytes, "BYTES", "guest memory (1G)"),
+	BENCH_TEXT("workload", &o.workload_text, "W",
+		   "idle, uniform:RATE, hot:BYTES:RATE or sweep:RATE, RATE in bytes of pages "
+		   "dirtied a second (uniform:50M)"),
+	BENCH_NUMBER("lanes", &o.n_lanes, "N", 1, RJ_MAX_LANES,
+		     "sender threads, each with its connection (chosen for this machine)"),
+	BENCH_NUMBER("max-downtime", &o.max_downtime_ms, "MS", 1, 2000000,
+		     "how long the guest may stand still (300)"),
+	BENCH_CHOICE("strict-downtime", &o.strict_text, "on|off",
+		     "rather go on at the source and try again than break it (on)"),
+	BENCH_BYTES("bandwidth", &o.bandwidth_bytes_per_s, "BYTES_PER_S",
+		    "cap on all lanes together (none)"),
+	BENCH_NUMBER("timeout", &o.timeout_s, "S", 1, 1000000,
+		     "cancel when it does not get to the switchover by then (600)"),
+	BENCH_FLAG("verify", &o.verify, "compare the memory of both sides page by page"),
+	BENCH_FLAG("json", &o.json, "one JSON object on stdout instead of a summary"),
+	BENCH_CHOICE("progress", &o.progress_text, "auto|never", "a line per round on stderr (auto)"),
+	BENCH_TEXT("listen", &o.listen, "URI", "be the destination, for a source on another machine"),
+	BENCH_TEXT("to", &o.to, "URI", "be the source; URI as the destination printed it"),
+	BENCH_NUMBER("seed", &o.seed, "N", 0, UINT32_MAX - 1, "of the workload's random numbers (1)"),
+	BENCH_FLAG("verbose", &o.verbose, "the library's log on stderr"),
+	BENCH_NUMBER("report-fd", &o.report_fd, "FD", 3, 65535, NULL),
+	BENCH_CHOICE("break", &o.break_text, "device-tracking", NULL),
+};
+
+static const struct bench_program program = {
+	.name = "ramjet-migrate",
+	.summary = "Migrate a running guest live and print what it cost: between two processes of this machine,\n"
+		   "or with --listen on one machine and --to on another.",
+	.example = "\nExamples:\n"
+		   "  ramjet-migrate --verify\n"
+		   "  ramjet-migrate --listen tcp://0.0.0.0:7471\n"
+		   "  ramjet-migrate --to tcp://192.0.2.7:7471 --size 4G --workload hot:64M:400M\n"
+		   "\nExit status: 0 runs at the destination, 1 failed and runs at the source, 2 usage,\n"
+		   "3 unknown where it runs, 4 cancelled.\n",
+	.options = options,
+	.n_options = sizeof(options) / sizeof(*options),
+};
+
+/* A usage error: nothing has been started. */
+static int usage(struct migrate_result *res, bool json, const char *why)
+{
+	fprintf(stderr, "%s: %s\n", program.name, why);
+	if (json) {
+		result_fail(res, "%s", why);
+		res->runs_at = "source";
+		res->verified = -1;
+		result_print_json(res);
+	}
+	return MIGRATE_USAGE;
+}
+
+static bool has_kvm(void)
+{
+	return access("/dev/kvm", R_OK | W_OK) == 0;
+}
+
+/* What the options mean together. */
+static int understand(char *why, size_t why_bytes)
+{
+	static const char *const kinds[] = { "kvm", "synthetic", "marked" };
+
+	if (o.listen && o.to) {
+		snprintf(why, why_bytes, "--listen and --to exclude each other: one machine each");
+		return -EINVAL;
+	}
+	if (guest_parse_workload(o.workload_text, &o.workload, why, why_bytes) < 0)
+		return -EINVAL;
+	if (!strcmp(o.guest, "auto")) {
+		o.kind = has_kvm() ? GUEST_KVM : GUEST_SYNTHETIC;
+		if (!has_kvm())
+			o.guest_why = "no usable /dev/kvm here, so no real virtual machine";
+	}
+	for (int i = 0; i < 3; i++) {
+		if (!strcmp(o.guest, kinds[i]))
+			o.kind = (enum guest_kind)i;
+	}
+	if (o.size_bytes < 16u << 20 || o.size_bytes % 4096) {
+		snprintf(why, why_bytes, "--size: a guest has at least 16M, in whole pages of 4096 bytes");
+		return -EINVAL;
+	}
+	if (o.verify && o.kind == GUEST_MARKED && !o.listen) {
+		snprintf(why, why_bytes, "--verify needs real memory; a marked guest has none");
+		return -EINVAL;
+	}
+	o.progress = !strcmp(o.progress_text, "auto");
+	return 0;
+}
+
+static int check_null(const struct migrate_route *r, char *why, size_t why_bytes)
+{
+	if (strcmp(r->transport, "null") || !o.verify)
+		return 0;
+	snprintf(why, why_bytes, "--verify needs memory that arrives; the null transport moves none");
+	return -EINVAL;
+}
+
+static void say_listening(void *arg, const char *uri)
+{
+	(void)arg;
+	progress_say("listening at %s; on the other machine: ramjet-migrate --to %s", uri, uri);
+}
+
+static int choose_route(struct rj_env *env, struct migrate_route *r, char *why, size_t why_bytes)
+{
+	const char *uri = o.listen ? o.listen : o.to;
+
+	if (uri)
+		return route_uri(env, uri, o.transport, r, why, why_bytes);
+	return route_local(env, o.transport, r, why, why_bytes);
+}
+
+static void run(struct rj_env *env, const struct migrate_route *route, struct migrate_result *res)
+{
+	int report_fd = (int)o.report_fd;
+	bool child = o.report_fd != UINT32_MAX;
+
+	if (o.listen) {
+		res->role = "destination";
+		destination_run(env, &o, route->uri, child ? pair_tell_listening : say_listening, &report_fd, res);
+		return;
+	}
+	progress_plan(&o, route);
+	if (o.to) {
+		res->role = "source";
+		source_run(env, &o, route->uri, res);
+	} else {
+		pair_run(env, &o, route, res);
+	}
+	if (o.json)
+		result_print_json(res);
+}
+
+static void block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL); /* a thread waits for them: cancel_by_signals() */
+}
+
+static bool wants_json(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--json"))
+			return true;
+	}
+	return false;
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const kinds[] = { "kvm", "synthetic", "marked" };
+	struct migrate_result res = { .status = "failed", .runs_at = "source", .verified = -1 };
+	struct migrate_route route;
+	struct rj_env_opts eo;
+	struct rj_env *env = NULL;
+	char why[MIGRATE_TEXT] = "";
+	int ret = options_parse(&program, argc, argv, why, sizeof(why));
+
+	if (ret > 0)
+		return 0;
+	if (ret < 0 || understand(why, sizeof(why)) < 0)
+		return usage(&res, wants_json(argc, argv), why);
+	res.guest = o.listen ? NULL : kinds[o.kind];
+	res.max_downtime_ms = o.max_downtime_ms;
+	progress_enable(o.progress);
+	progress_verbose(o.verbose);
+	block_signals();
+	rj_env_opts_init(&eo);
+	eo.log = progress_log;
+	eo.arg = o.report_fd != UINT32_MAX ? "destination " : "";
+	eo.log_level = o.verbose ? RJ_LOG_DEBUG : RJ_LOG_WARN;
+	ret = rj_env_open(&eo, &env);
+	if (ret < 0) {
+		result_fail(&res, "cannot start: %s", rj_strerror(ret));
+	} else {
+		ret = choose_route(env, &route, why, sizeof(why));
+		if (!ret && check_null(&route, why, sizeof(why)) < 0)
+			ret = RJ_E_URI;
+		if (ret == RJ_E_URI) {
+			rj_env_close(&env);
+			return usage(&res, o.json, why);
+		}
+		if (ret < 0)
+			result_fail(&res, "%s", why);
+		else
+			run(env, &route, &res);
+	}
+	if (ret < 0 && o.json)
+		result_print_json(&res);
+	if (!o.json && o.report_fd == UINT32_MAX)
+		result_print_summary(&res);
+	rj_env_close(&env);
+	return result_exit(&res);
+}
