@@ -2,6 +2,7 @@
 #ifndef RJI_BASE_CLOCK_H
 #define RJI_BASE_CLOCK_H
 
+#include <limits.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -28,17 +29,21 @@ static inline uint64_t rji_thread_cpu_ns(void)
 	return rji_clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
-/* Milliseconds until a deadline, for poll(): rounded up, 0 when it has passed, -1 for none (0). */
+/*
+ * Milliseconds until a deadline, for poll(): rounded up, 0 when it has passed, -1 for none (0). One
+ * too far away for an int is cut: who waits looks at the clock again.
+ */
 static inline int rji_ms_until(uint64_t deadline_ns)
 {
-	uint64_t now;
+	uint64_t now, ms;
 
 	if (!deadline_ns)
 		return -1;
 	now = rji_now_ns();
 	if (deadline_ns <= now)
 		return 0;
-	return (int)((deadline_ns - now + RJI_NS_PER_MS - 1) / RJI_NS_PER_MS);
+	ms = (deadline_ns - now - 1) / RJI_NS_PER_MS + 1;
+	return ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
 #endif

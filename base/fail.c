@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "base/fail.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +15,7 @@ const char *rj_strerror(int code)
 #undef RJ_ERROR_CASE
 	if (code >= 0)
 		return "success";
-	const char *text = strerrordesc_np(-code);
+	const char *text = code == INT_MIN ? NULL : strerrordesc_np(-code);
 
 	return text ? text : "unknown error";
 }
