@@ -8,69 +8,9 @@
 #include <unistd.h>
 
 #include "bench/guest/guest.h"
+#include "tests/support/fake_session.h"
 
-/*
- * The guests on their own: no session moves them, this file does. It stands in for the functions of
- * a session that a guest calls; being defined in the program they come before the library's.
- */
-
-#define N_MARKS (1u << 17)
-
-static struct fake {
-	uint8_t state[1 << 20];
-	size_t len_bytes, pos;
-	uint8_t marked[N_MARKS]; /* pages of region 0 */
-	uint64_t n_marks;
-	struct rj_tracker *tracker;
-	uint32_t n_regions;
-} fake;
-
-static struct rj_session *const session = (struct rj_session *)&fake;
-
-int rj_add_region(struct rj_session *s, const struct rj_region *r, uint32_t *region_p)
-{
-	*region_p = fake.n_regions++;
-	return 0;
-}
-
-int rj_add_tracker(struct rj_session *s, struct rj_tracker *t)
-{
-	fake.tracker = t;
-	return 0;
-}
-
-int rj_mark_dirty(struct rj_session *s, uint32_t region, uint64_t offset, uint64_t len_bytes)
-{
-	uint64_t page = offset / 4096;
-
-	if (len_bytes != 4096 || offset % 4096)
-		abort();
-	if (!region && page < N_MARKS)
-		__atomic_store_n(&fake.marked[page], 1, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&fake.n_marks, 1, __ATOMIC_RELAXED);
-	return 0;
-}
-
-int rj_state_write(struct rj_session *s, const void *p, size_t len_bytes)
-{
-	if (len_bytes > sizeof(fake.state) - fake.len_bytes)
-		abort();
-	memcpy(fake.state + fake.len_bytes, p, len_bytes);
-	fake.len_bytes += len_bytes;
-	return 0;
-}
-
-/* In odd pieces. */
-ssize_t rj_state_read(struct rj_session *s, void *p, size_t len_bytes)
-{
-	size_t n = fake.len_bytes - fake.pos;
-
-	n = n > 1001 ? 1001 : n;
-	n = n > len_bytes ? len_bytes : n;
-	memcpy(p, fake.state + fake.pos, n);
-	fake.pos += n;
-	return (ssize_t)n;
-}
+/* The guests on their own: no session moves them, this file does. */
 
 static char why[512];
 
@@ -108,14 +48,14 @@ static void save(struct guest *g)
 	uint64_t start = now_ns();
 
 	fake.len_bytes = fake.pos = 0;
-	CHECK(guest_save(g, session) == 0);
+	CHECK(guest_save(g, fake_session()) == 0);
 	printf("  save: %zu bytes in %.2f ms\n", fake.len_bytes, (double)(now_ns() - start) / 1e6);
 }
 
 static int load(struct guest *g)
 {
 	fake.pos = 0;
-	return guest_load(g, session, why, sizeof(why));
+	return guest_load(g, fake_session(), why, sizeof(why));
 }
 
 /* As rj_set_setup_blob() and RJ_RQ_SETUP would carry it. */
@@ -144,6 +84,11 @@ static void copy_memory(const struct guest *to, const struct guest *from)
 		CHECK(b.flags & RJ_REGION_ZEROED);
 		memcpy(b.host, a.host, a.len_bytes);
 	}
+}
+
+static bool is_marked(uint64_t page)
+{
+	return fake.marks[page / 64] >> page % 64 & 1;
 }
 
 static char *page_at(const struct guest *g, uint64_t page)
@@ -192,7 +137,7 @@ static void check_damaged_states(struct guest *g)
 	memcpy(fake.state, good, len);
 }
 
-/* What the pages above GUEST_LOW_BYTES hold, and the device's. */
+/* The first page of [from, to) that is not as it was; 0: none. */
 static uint64_t first_written(const struct guest *now, const char *old, uint64_t from, uint64_t to)
 {
 	for (uint64_t p = from; p < to; p++)
@@ -218,8 +163,8 @@ static struct guest *make_source(enum guest_kind kind, const char *workload, uin
 		return NULL;
 	}
 	CHECK(ret == 0);
-	memset(&fake, 0, sizeof(fake));
-	CHECK(guest_attach(g, session, why, sizeof(why)) == 0);
+	fake_session_reset();
+	CHECK(guest_attach(g, fake_session(), why, sizeof(why)) == 0);
 	CHECK(fake.n_regions == guest_n_regions(g));
 	printf("  tracked by %s\n", guest_tracking(g));
 	return g;
@@ -268,10 +213,10 @@ static void move(enum guest_kind kind, const char *workload, uint64_t size_bytes
 	if (page)
 		check_loss(b, old + page * 4096, page);
 	page = first_written(a, old, 0x100, 0x200); /* the device's buffers */
-	CHECK(page && fake.marked[page]);
+	CHECK(page && is_marked(page));
 	check_loss(b, old + page * 4096, page);
 	page = first_written(a, old, 0x80, 0x81); /* its status */
-	CHECK(page && fake.marked[page]);
+	CHECK(page && is_marked(page));
 	check_loss(b, old + page * 4096, page);
 	if (kind == GUEST_KVM)
 		check_loss(b, old + 4096, 1);

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+
+#include "bench/guest/guest_impl.h"
+
+static char why[256];
+
+Test(guest_opts, workloads)
+{
+	static const struct {
+		const char *text;
+		struct guest_workload w;
+	} good[] = {
+		{ "idle", { WORKLOAD_IDLE, 0, 0 } },
+		{ "uniform:100M", { WORKLOAD_UNIFORM, 100 << 20, 0 } },
+		{ "uniform:4096", { WORKLOAD_UNIFORM, 4096, 0 } },
+		{ "hot:64K:1G", { WORKLOAD_HOT, 1 << 30, 65536 } },
+		{ "sweep:1T", { WORKLOAD_SWEEP, 1ull << 40, 0 } },
+	};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct guest_workload w = { 0 };
+
+		cr_assert_eq(guest_parse_workload(good[i].text, &w, why, sizeof(why)), 0, "%s: %s",
+			     good[i].text, why);
+		cr_assert_eq(w.kind, good[i].w.kind);
+		cr_assert_eq(w.rate_bytes_per_s, good[i].w.rate_bytes_per_s);
+		cr_assert_eq(w.hot_bytes, good[i].w.hot_bytes);
+	}
+}
+
+Test(guest_opts, workloads_that_are_none)
+{
+	static const char *const bad[] = {
+		"",
+		":",
+		"idle:",
+		"idle:1M",
+		"idl",
+		"idlee",
+		"uniform",
+		"uniform:",
+		"uniform:0",
+		"uniform:M",
+		"uniform:1m",
+		"uniform:1MB",
+		"uniform:-1",
+		"uniform: 1",
+		"uniform:1.5G",
+		"uniform:2T",
+		"uniform:99999999999999999999",
+		"uniform:18446744073709551615T",
+		"uniform:1M:1M",
+		"hot",
+		"hot:1M",
+		"hot:1M:",
+		"hot::1M",
+		"hot:1:1M",
+		"hot:1M:1M:1M",
+		"sweep:1M ",
+		"Sweep:1M",
+		"uniform:0x10",
+	};
+	struct guest_workload w = { .rate_bytes_per_s = 77 };
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		why[0] = '\0';
+		cr_assert_eq(guest_parse_workload(bad[i], &w, why, sizeof(why)), -EINVAL, "%s",
+			     bad[i]);
+		cr_assert(why[0] && !strchr(why, '\n'));
+	}
+	cr_assert_eq(w.rate_bytes_per_s, 77);
+}
+
+static struct guest_opts some = {
+	.kind = GUEST_KVM,
+	.size_bytes = 32 << 20,
+	.workload = { WORKLOAD_HOT, 5 << 20, 3 << 20 },
+	.seed = 0x123456789abcdefull,
+	.break_device_tracking = true,
+};
+
+static uint8_t blob[64];
+
+static size_t describe(void)
+{
+	struct guest g = { .o = some };
+	int len = guest_describe(&g, blob, sizeof(blob));
+
+	cr_assert_gt(len, 0);
+	for (int i = 0; i < len; i++)
+		cr_assert_eq(guest_describe(&g, blob, (size_t)i), -ENOSPC);
+	cr_assert_eq(guest_describe(&g, blob, (size_t)len), len);
+	return (size_t)len;
+}
+
+Test(guest_opts, what_was_described_is_understood)
+{
+	struct guest_opts o;
+
+	cr_assert_eq(guest_understand(blob, describe(), &o, why, sizeof(why)), 0, "%s", why);
+	cr_assert_eq(o.kind, some.kind);
+	cr_assert_eq(o.size_bytes, some.size_bytes);
+	cr_assert_eq(o.workload.kind, some.workload.kind);
+	cr_assert_eq(o.workload.rate_bytes_per_s, some.workload.rate_bytes_per_s);
+	cr_assert_eq(o.workload.hot_bytes, some.workload.hot_bytes);
+	cr_assert_eq(o.seed, some.seed);
+	cr_assert_eq(o.break_device_tracking, some.break_device_tracking);
+}
+
+/* The bytes are a contract between two machines. */
+Test(guest_opts, layout)
+{
+	static const uint8_t want[48] = {
+		'R', 'J', 'B',	'G', 1, 0, 0, 2, 1,    0,    0,	   0,	 0,    0,    0,	   0,
+		0,   0,	  0,	2,   0, 0, 0, 0, 0,    0,    0x50, 0,	 0,    0,    0,	   0,
+		0,   0,	  0x30, 0,   0, 0, 0, 0, 0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01,
+	};
+
+	cr_assert_eq(describe(), sizeof(want));
+	cr_assert_eq(memcmp(blob, want, sizeof(want)), 0);
+}
+
+Test(guest_opts, any_other_length_is_refused)
+{
+	struct guest_opts o = { .seed = 5 };
+	size_t len = describe();
+
+	for (size_t i = 0; i < sizeof(blob); i++)
+		if (i != len)
+			cr_assert_eq(guest_understand(blob, i, &o, why, sizeof(why)), -EINVAL);
+	cr_assert_eq(o.seed, 5);
+}
+
+static void refuse_byte(size_t at, uint8_t value)
+{
+	struct guest_opts o;
+	size_t len = describe();
+
+	blob[at] = value;
+	why[0] = '\0';
+	cr_assert_eq(guest_understand(blob, len, &o, why, sizeof(why)), -EINVAL, "%zu", at);
+	cr_assert(why[0] && !strchr(why, '\n'));
+}
+
+Test(guest_opts, bad_fields_are_refused)
+{
+	for (size_t i = 0; i < 4; i++) /* magic */
+		refuse_byte(i, 0);
+	refuse_byte(4, 2);  /* version */
+	refuse_byte(6, 3);  /* kind */
+	refuse_byte(7, 4);  /* workload */
+	refuse_byte(7, 0);  /* idle, with a rate */
+	refuse_byte(7, 1);  /* uniform, with a hot area */
+	refuse_byte(8, 2);  /* flags */
+	refuse_byte(12, 1); /* reserved */
+	refuse_byte(16, 1); /* size: not of whole pages */
+	refuse_byte(22, 1); /* size: too large */
+	refuse_byte(19, 0); /* size: 0 */
+	refuse_byte(30, 1); /* rate */
+	refuse_byte(34, 0); /* hot area: empty */
+}
