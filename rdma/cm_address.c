@@ -5,6 +5,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "rdma/rdma_transport.h"
@@ -24,6 +25,14 @@ static int look_up(const char *host, const char *port, int flags, struct sockadd
 	return 0;
 }
 
+/* getaddrinfo() takes 99999 for 34463. */
+static bool is_port(const char *text)
+{
+	size_t n = strspn(text, "0123456789");
+
+	return n > 0 && n < 6 && text[n] == '\0' && atoi(text) <= UINT16_MAX;
+}
+
 int rji_rdma_parse_address(const char *text, struct sockaddr_storage *sa_p)
 {
 	const char *colon = strrchr(text, ':');
@@ -31,7 +40,7 @@ int rji_rdma_parse_address(const char *text, struct sockaddr_storage *sa_p)
 	char copy[RJI_ADDR_BYTES];
 	size_t len;
 
-	if (!colon || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1))
+	if (!colon || !is_port(colon + 1))
 		return -EINVAL;
 	len = (size_t)(colon - text);
 	if (*host == '[') {

@@ -40,7 +40,8 @@ static int get_device(struct rji_cursor *c, uint64_t base, uint64_t len_bytes,
 
 	remote.shift = rji_get_u32(c);
 	remote.n = rji_get_u32(c);
-	if (c->bad || remote.shift < MIN_SHIFT || remote.shift > MAX_SHIFT)
+	if (c->bad || remote.shift < MIN_SHIFT || remote.shift > MAX_SHIFT ||
+	    base >= 1ull << remote.shift)
 		return RJ_E_PROTOCOL;
 	/* Only the one number of chunks that covers the region; and never more memory than bytes have come. */
 	if (remote.n != rji_rdma_n_chunks(base, len_bytes, remote.shift) ||

@@ -331,7 +331,22 @@ static uint32_t n_attached(const struct rji_rdma_transport *tp)
 	return n;
 }
 
-static struct rji_rdma_region *region_new(const struct rji_memory *m)
+/* Modulo a huge page, or the smallest chunk where that is less: the first chunk must not end before base. */
+static uint64_t base_of(const struct rji_rdma_transport *tp, const void *host)
+{
+	uint64_t modulus = RJI_RDMA_HUGE_BYTES;
+
+	for (uint32_t i = 0; i < tp->n_devices; i++) {
+		uint32_t shift = rji_rdma_chunk_shift(tp->device[i].max_mr_bytes);
+
+		if (shift && 1ull << shift < modulus)
+			modulus = 1ull << shift;
+	}
+	return (uintptr_t)host % modulus;
+}
+
+static struct rji_rdma_region *region_new(const struct rji_rdma_transport *tp,
+					  const struct rji_memory *m)
 {
 	struct rji_rdma_region *r = calloc(1, sizeof(*r));
 
@@ -341,7 +356,7 @@ static struct rji_rdma_region *region_new(const struct rji_memory *m)
 	snprintf(r->name, sizeof(r->name), "%s", m->name ? m->name : "");
 	r->host = m->host;
 	r->len_bytes = m->len_bytes;
-	r->base = (uintptr_t)m->host % RJI_RDMA_HUGE_BYTES;
+	r->base = base_of(tp, m->host);
 	return r;
 }
 
@@ -368,7 +383,7 @@ int rji_rdma_reg(struct rji_transport *base, const struct rji_memory *m, _Atomic
 
 	if (ret)
 		return ret;
-	r = region_new(m);
+	r = region_new(tp, m);
 	if (!r)
 		return rji_fail(err, -ENOMEM, "no memory for region \"%s\"", m->name);
 	for (uint32_t i = 0; !ret && i < tp->n_devices; i++) {

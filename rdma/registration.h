@@ -60,7 +60,7 @@ struct rji_rdma_memory {
 
 struct rji_rdma_transport;
 
-/* How many chunks of 1 << shift bytes cover [base, base + len). */
+/* How many chunks of 1 << shift bytes cover [base, base + len); base is in the first. */
 static inline uint64_t rji_rdma_n_chunks(uint64_t base, uint64_t len_bytes, uint32_t shift)
 {
 	return ((base + len_bytes - 1) >> shift) + 1;

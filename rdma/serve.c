@@ -56,8 +56,9 @@ static int serve(struct rji_rdma_lane *lane)
 		if (n == 0)
 			n = ask_if_there(lane);
 	}
-	/* What a withdrawn or stopped lane flushes is our own doing. */
-	if (lane->bye || rji_stop_is_set(&lane->tp->withdrawn) || n == -ECANCELED)
+	/* What a withdrawn or stopped lane flushes is our own doing, and what a source does then does not matter. */
+	if (lane->bye || rji_stop_is_set(&lane->tp->withdrawn) ||
+	    (lane->tp->stop && rji_stop_is_set(lane->tp->stop)))
 		return 0;
 	return n;
 }
