@@ -1,0 +1,815 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "rdma/rdma.h"
+#include "rdma/rdma_transport.h"
+#include "tests/support/cases.h"
+#include "tests/support/rdma_stranger.h"
+#include "tests/support/transport_pair.h"
+#include "tests/support/verbs_shim/shim.h"
+
+/* Whole lanes over the shim: what a strict device would hold against us, without one. */
+
+#define MIB (1ull << 20)
+#define OPS (&rji_rdma_transport)
+
+static char last_log[1024];
+static int n_logs;
+
+static void keep_log(void *arg, enum rj_log_level level, const char *line)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+	pthread_mutex_lock(&lock);
+	snprintf(last_log, sizeof(last_log), "%s", line);
+	n_logs += level <= RJ_LOG_WARN;
+	pthread_mutex_unlock(&lock);
+}
+
+static const struct rji_host log_host = { .log = keep_log, .log_level = RJ_LOG_WARN };
+
+static struct pair_opts opts(uint32_t n_lanes)
+{
+	return (struct pair_opts){
+		.ops = OPS,
+		.host = "192.0.2.1",
+		.n_lanes = n_lanes,
+		.n_regions = 2,
+		.region_bytes = 6 * MIB,
+		.misalign = 1 * MIB + 8192,
+		.peer_timeout_ms = 2000,
+		.log = &log_host,
+	};
+}
+
+/* Some rounds over lanes; everything must arrive, and be given back. */
+static bool transfer(const struct shim_config *c, const struct pair_opts *o)
+{
+	struct rji_lane_stats st;
+	struct shim_counts counts;
+	struct rj_error err;
+	uint64_t sent = 0;
+	struct pair p;
+	int ret;
+
+	shim_start(c);
+	rji_error_init(&err);
+	ret = pair_open(&p, o, c->seed, &err);
+	if (ret)
+		printf("  %d: %s\n", ret, err.text);
+	CHECK(!ret);
+	for (uint64_t round = 0; round < 3; round++) {
+		pair_fill(&p, c->seed + round);
+		ret = pair_send_all(&p, c->seed + round, &err);
+		if (ret)
+			printf("  %d: %s\n", ret, err.text);
+		CHECK(!ret);
+		CHECK(pair_equal(&p));
+	}
+	for (uint32_t i = 0; i < o->n_lanes; i++) {
+		OPS->stats(p.lane[i].source, &st);
+		sent += st.sent_bytes;
+	}
+	counts = shim_counts();
+	CHECK(sent == counts.write_bytes + 3 * o->n_lanes * RJI_RDMA_MESSAGE_BYTES);
+	CHECK(counts.rnr == 0);
+	CHECK(counts.max_write_bytes <= RJI_RDMA_MAX_WR_BYTES);
+	if (c->max_mr_bytes)
+		CHECK(counts.max_mr_bytes <= c->max_mr_bytes);
+	CHECK(!pair_end_lanes(&p));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool pages_arrive_by_one_to_four_lanes(void)
+{
+	for (uint32_t n = 1; n <= 4; n++) {
+		struct shim_config c = { .seed = n, .reorder = n % 2 };
+		struct pair_opts o = opts(n);
+
+		CHECK(transfer(&c, &o));
+	}
+	return true;
+}
+
+static bool pages_arrive_in_any_order(void)
+{
+	for (uint64_t seed = 100; seed < (getenv("RJ_TEST_LONG") ? 200 : 108); seed++) {
+		struct shim_config c = { .seed = seed, .reorder = true };
+		struct pair_opts o = opts(3);
+
+		o.region_bytes = 3 * MIB;
+		CHECK(transfer(&c, &o));
+	}
+	return true;
+}
+
+/* Chunks of 256 KiB at one end, and the two ends' boundaries at different pages. */
+static bool pages_arrive_through_small_registrations(void)
+{
+	struct shim_config c = { .seed = 5, .max_mr_bytes = 300 << 10, .reorder = true };
+	struct pair_opts o = opts(2);
+
+	return transfer(&c, &o);
+}
+
+static bool pages_arrive_through_short_queues_and_messages(void)
+{
+	struct shim_config c = {
+		.seed = 6,
+		.max_qp_wr = 17,
+		.max_msg_bytes = 64 << 10,
+		.refuse_inline = true,
+		.refuse_relaxed = true,
+		.refuse_narrow = true,
+	};
+	struct pair_opts o = opts(2);
+
+	return transfer(&c, &o);
+}
+
+static bool pages_arrive_where_lanes_spin(void)
+{
+	struct shim_config c = { .seed = 7, .hardware = true };
+	struct pair_opts o = opts(2);
+
+	return transfer(&c, &o);
+}
+
+static bool pages_arrive_by_ipv6(void)
+{
+	struct shim_config c = { .seed = 8 };
+	struct pair_opts o = opts(2);
+
+	o.host = "2001:db8::1";
+	return transfer(&c, &o);
+}
+
+/* Two ports: two devices at each end, each with registrations of its own. */
+static bool pages_arrive_by_two_devices(void)
+{
+	struct shim_config c = { .seed = 9, .n_devices = 2 };
+	struct pair_opts o = opts(4);
+
+	o.data_addrs = "192.0.2.1,192.0.2.2";
+	return transfer(&c, &o);
+}
+
+/* The source's devices are named in the other order than lanes use them; only the second port listens. */
+static bool pages_arrive_by_the_second_of_two_devices(void)
+{
+	struct shim_config c = { .seed = 10, .n_devices = 2 };
+	struct pair_opts o = opts(2);
+
+	o.host = "192.0.2.2";
+	return transfer(&c, &o);
+}
+
+/* Work requests wait until they are let go: the fence must wait as well. */
+static void *release_later(void *arg)
+{
+	usleep(200000);
+	*(atomic_bool *)arg = true;
+	shim_pause(false);
+	return NULL;
+}
+
+static bool fence_waits_for_placement(void)
+{
+	struct shim_config c = { .seed = 11, .reorder = true };
+	struct pair_opts o = opts(1);
+	struct rji_extent e = { 0, 1 << 20, 0 };
+	atomic_bool released = false;
+	struct rji_lane_stats st;
+	struct rj_error err;
+	pthread_t thread;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	shim_pause(true);
+	CHECK(!OPS->post(p.lane[0].source, &e, 1, &err));
+	/* Posted is not sent. */
+	OPS->stats(p.lane[0].source, &st);
+	CHECK(st.sent_bytes == 0);
+	CHECK(OPS->fence(p.lane[0].source, rji_now_ns() + 50 * RJI_NS_PER_MS, &err) ==
+	      RJ_E_TIMEOUT);
+	CHECK(err.code == RJ_E_TIMEOUT);
+	pthread_create(&thread, NULL, release_later, &released);
+	rji_error_init(&err);
+	CHECK(!OPS->fence(p.lane[0].source, 0, &err));
+	CHECK(released);
+	CHECK(!memcmp(p.source_memory[0].host, p.destination_memory[0].host, e.len_bytes));
+	pthread_join(thread, NULL);
+	/* Drained before the fence that timed out was answered: the late answer confused nobody. */
+	CHECK(!pair_send_all(&p, 2, &err) && pair_equal(&p));
+	CHECK(!pair_end_lanes(&p));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool drain_waits_for_reads(void)
+{
+	struct shim_config c = { .seed = 12 };
+	struct pair_opts o = opts(1);
+	struct rji_extent e = { 4096, 65536, 1 };
+	atomic_bool released = false;
+	struct rji_lane_stats st;
+	struct rj_error err;
+	pthread_t thread;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	shim_pause(true);
+	CHECK(!OPS->post(p.lane[0].source, &e, 1, &err));
+	pthread_create(&thread, NULL, release_later, &released);
+	CHECK(!OPS->drain(p.lane[0].source, &err));
+	CHECK(released);
+	pthread_join(thread, NULL);
+	OPS->stats(p.lane[0].source, &st);
+	CHECK(st.sent_bytes == 65536);
+	/* Closed without a fence: an abort, which the destination must not take for an end. */
+	CHECK(pair_end_lanes(&p) == RJ_E_PEER_GONE);
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool no_byte_changes_after_withdraw(void)
+{
+	for (uint64_t seed = 20; seed < 28; seed++) {
+		struct shim_config c = { .seed = seed, .reorder = true };
+		struct pair_opts o = opts(2);
+		struct rj_error err;
+		struct pair p;
+		uint8_t *copy;
+		int ret;
+
+		shim_start(&c);
+		rji_error_init(&err);
+		CHECK(!pair_open(&p, &o, seed, &err));
+		for (uint32_t i = 0; i < 2; i++) {
+			struct rji_extent e = { i * 2 * MIB, 2 * MIB, 0 };
+
+			CHECK(!OPS->post(p.lane[i].source, &e, 1, &err));
+		}
+		usleep((useconds_t)seed * 10);
+		OPS->withdraw(p.destination);
+		copy = malloc(o.region_bytes);
+		memcpy(copy, p.destination_memory[0].host, o.region_bytes);
+		ret = pair_send_all(&p, seed, &err);
+		CHECK(ret == RJ_E_LANE || ret == RJ_E_PEER_GONE);
+		CHECK(!memcmp(copy, p.destination_memory[0].host, o.region_bytes));
+		free(copy);
+		CHECK(!pair_end_lanes(&p));
+		pair_close(&p);
+		CHECK(shim_stop());
+	}
+	return true;
+}
+
+static bool no_lane_comes_after_withdraw(void)
+{
+	struct shim_config c = { .seed = 30 };
+	struct pair_opts o = opts(1);
+	struct rj_error err;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_create(&p, &o, 1, &err));
+	CHECK(!pair_listen(&p, &err));
+	OPS->withdraw(p.destination);
+	p.o.deadline_ms = 300;
+	CHECK(pair_connect(&p, &err) < 0);
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+/* Should a queue pair not obey, the registrations go. */
+static bool withdraw_is_certain(void)
+{
+	struct shim_config c = { .seed = 31 };
+	struct pair_opts o = opts(1);
+	struct rj_error err;
+	struct pair p;
+	int ret;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	shim_fail(SHIM_MODIFY_QP, 1);
+	OPS->withdraw(p.destination);
+	CHECK(shim_has_failed() && strstr(last_log, "does not stop"));
+	ret = pair_send_all(&p, 1, &err);
+	CHECK(ret == RJ_E_LANE && err.wc_status == IBV_WC_REM_ACCESS_ERR);
+	CHECK(err.region == 0 && err.wc_vendor_err == 0x51);
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool first_bad_completion_is_the_news(void)
+{
+	struct shim_config c = { .seed = 32 };
+	struct rji_extent e[3] = { { 0, 4096, 0 }, { 8192, 4096, 1 }, { 65536, 8192, 0 } };
+	struct pair_opts o = opts(1);
+	struct rj_error err;
+	struct pair p;
+	int ret;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	shim_fail(SHIM_EXECUTE, 2);
+	CHECK(!OPS->post(p.lane[0].source, e, 3, &err));
+	ret = OPS->fence(p.lane[0].source, 0, &err);
+	CHECK(ret == RJ_E_LANE && err.code == ret && err.lane == 0);
+	CHECK(err.region == 1 && err.offset_bytes == 8192);
+	CHECK(err.wc_status == IBV_WC_FATAL_ERR && err.wc_vendor_err == 0x51);
+	CHECK(strstr(err.text, "ram1"));
+	/* And so it stays, with its story. */
+	rji_error_init(&err);
+	CHECK(OPS->post(p.lane[0].source, e, 1, &err) == ret && err.region == 1);
+	rji_error_init(&err);
+	CHECK(OPS->drain(p.lane[0].source, &err) == ret && err.offset_bytes == 8192);
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool extents_are_checked(void)
+{
+	static const struct rji_extent bad[] = {
+		{ 0, 4096, 2 },
+		{ 0, 4096, UINT32_MAX },
+		{ 6 * MIB, 4096, 0 },
+		{ 6 * MIB - 4096, 8192, 0 },
+		{ UINT64_MAX - 4095, 4096, 0 },
+		{ 0, 0, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct shim_config c = { .seed = 33 };
+		struct pair_opts o = opts(1);
+		struct rj_error err;
+		struct pair p;
+
+		shim_start(&c);
+		rji_error_init(&err);
+		CHECK(!pair_open(&p, &o, 1, &err));
+		CHECK(OPS->post(p.lane[0].source, &bad[i], 1, &err) == -EINVAL);
+		pair_close(&p);
+		CHECK(shim_stop());
+	}
+	return true;
+}
+
+static bool silent_destination_is_noticed(void)
+{
+	struct shim_config c = { .seed = 34 };
+	struct pair_opts o = opts(1);
+	struct rj_error err;
+	uint64_t start;
+	struct pair p;
+
+	o.peer_timeout_ms = 300;
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	shim_pause(true);
+	start = rji_now_ns();
+	CHECK(OPS->fence(p.lane[0].source, 0, &err) == RJ_E_PEER_GONE);
+	CHECK(rji_now_ns() - start > 250 * RJI_NS_PER_MS);
+	CHECK(rji_now_ns() - start < 2 * RJI_NS_PER_S);
+	shim_pause(false);
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool silent_source_is_noticed(void)
+{
+	struct shim_config c = { .seed = 35 };
+	struct pair_opts o = opts(1);
+	struct rj_error err;
+	struct pair p;
+
+	o.peer_timeout_ms = 300;
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	usleep(1000000); /* idle, and acknowledged by the source's port: lives */
+	CHECK(!pair_send_all(&p, 1, &err) && pair_equal(&p));
+	shim_pause(true); /* nothing acknowledges any more */
+	pthread_join(p.lane[0].server, NULL);
+	p.lane[0].serving = false;
+	CHECK(p.lane[0].served == RJ_E_PEER_GONE);
+	shim_pause(false);
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool stop_ends_every_wait(void)
+{
+	struct shim_config c = { .seed = 36 };
+	struct pair_opts o = opts(2);
+	struct rji_extent e = { 0, 4096, 0 };
+	struct rj_error err;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	shim_pause(true);
+	rji_stop_set(&p.source_stop);
+	CHECK(OPS->fence(p.lane[0].source, 0, &err) == -ECANCELED);
+	CHECK(!OPS->post(p.lane[1].source, &e, 1, &err)); /* there is room: nothing to wait for */
+	rji_error_init(&err);
+	CHECK(OPS->drain(p.lane[1].source, &err) == -ECANCELED && err.code == -ECANCELED);
+	shim_pause(false);
+	rji_stop_set(&p.destination_stop);
+	CHECK(!pair_end_lanes(&p));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool discarded_chunk_can_be_sent_again(void)
+{
+	struct shim_config c = { .seed = 37, .max_mr_bytes = 1 * MIB };
+	struct pair_opts o = opts(2);
+	uint64_t offset = 1 * MIB + 4096, len = 4096;
+	struct shim_counts before, unpinned;
+	struct rj_error err;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	before = shim_counts();
+	CHECK(!OPS->unpin(p.source, 0, &offset, &len, &err));
+	CHECK(offset <= 1 * MIB + 4096 && offset + len >= 1 * MIB + 8192 && len <= 1 * MIB);
+	unpinned = shim_counts();
+	CHECK(before.registered_bytes - unpinned.registered_bytes == len);
+	CHECK(!OPS->repin(p.source, 0, offset, len, &err));
+	CHECK(shim_counts().registered_bytes == before.registered_bytes);
+	CHECK(!pair_send_all(&p, 1, &err) && pair_equal(&p));
+	offset = 6 * MIB;
+	len = 4096;
+	CHECK(OPS->unpin(p.source, 0, &offset, &len, &err) == -EINVAL);
+	CHECK(!pair_end_lanes(&p));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+/* --- strangers --- */
+
+struct knocking {
+	struct pair *p;
+	struct rji_admission *adm;
+	bool ok;
+};
+
+static int knock(const struct pair *p, const struct rji_rdma_hello *h, int cut, uint8_t version,
+		 enum rji_rdma_refusal *reason_p)
+{
+	uint8_t bytes[RJI_RDMA_HELLO_BYTES];
+	uint8_t answer[196];
+	size_t len = sizeof(answer);
+	int type;
+
+	rji_rdma_put_hello(h, bytes);
+	bytes[4] = version;
+	type = rdma_stranger_knock(p->addrs.addr[0], bytes, (uint8_t)(sizeof(bytes) - (size_t)cut),
+				   answer, &len);
+	*reason_p = rji_rdma_get_refusal(answer, len);
+	return type;
+}
+
+static void *knock_thread(void *arg)
+{
+	struct knocking *k = arg;
+	struct rji_rdma_hello good = { .lane = 0 }, h;
+	enum rji_rdma_refusal reason;
+
+	memcpy(good.session_id, k->adm->session_id, sizeof(good.session_id));
+	memcpy(good.token, k->adm->token, sizeof(good.token));
+	k->ok = true;
+#define REFUSED(hello, cut, version, why)                                                          \
+	do {                                                                                       \
+		if (knock(k->p, hello, cut, version, &reason) != RDMA_CM_EVENT_REJECTED ||         \
+		    reason != RJI_RDMA_REFUSED_##why) {                                            \
+			printf("  %s: got %s\n", #why, rji_rdma_refusal_text(reason));             \
+			k->ok = false;                                                             \
+		}                                                                                  \
+	} while (0)
+	h = good;
+	h.token[31] ^= 1;
+	REFUSED(&h, 0, 1, TOKEN);
+	h = good;
+	h.session_id[0] ^= 1;
+	REFUSED(&h, 0, 1, SESSION);
+	h = good;
+	h.lane = 2;
+	REFUSED(&h, 0, 1, LANE);
+	h.lane = 65535;
+	REFUSED(&h, 0, 1, LANE);
+	REFUSED(&good, 0, 2, VERSION);
+	REFUSED(&good, 20, 1, TOKEN); /* padded with zeros, so the token is another */
+	REFUSED(&good, 56, 1, GARBAGE);
+#undef REFUSED
+	return NULL;
+}
+
+static bool strangers_are_refused(void)
+{
+	struct shim_config c = { .seed = 38 };
+	struct pair_opts o = opts(2);
+	struct rji_lane *lanes[2];
+	struct knocking k;
+	struct rj_error err;
+	pthread_t thread;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_create(&p, &o, 1, &err));
+	CHECK(!pair_listen(&p, &err));
+	k = (struct knocking){ &p, &p.admission, false };
+	n_logs = 0;
+	pthread_create(&thread, NULL, knock_thread, &k);
+	/* The acceptor waits through all of them, for lanes that do not come yet. */
+	CHECK(OPS->accept(p.destination, &p.admission, rji_now_ns() + 500 * RJI_NS_PER_MS, lanes,
+			  &err) == RJ_E_TIMEOUT);
+	pthread_join(thread, NULL);
+	CHECK(k.ok);
+	CHECK(n_logs == 7);
+	/* They have not spoilt it for those who belong here. */
+	rji_error_init(&err);
+	CHECK(!pair_connect(&p, &err));
+	CHECK(!pair_send_all(&p, 1, &err) && pair_equal(&p));
+	CHECK(!pair_end_lanes(&p));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static void *connect_twice(void *arg)
+{
+	struct knocking *k = arg;
+	struct rji_lane *lane[3] = { NULL, NULL, NULL };
+	uint64_t deadline = rji_now_ns() + 5 * RJI_NS_PER_S;
+	struct rj_error err;
+
+	rji_error_init(&err);
+	k->ok = !OPS->connect(k->p->source, 0, &k->p->addrs, k->adm, deadline, &lane[0], &err);
+	k->ok = k->ok && OPS->connect(k->p->source, 0, &k->p->addrs, k->adm, deadline, &lane[1],
+				      &err) == RJ_E_REFUSED;
+	k->ok = k->ok && strstr(err.text, "already connected") && !lane[1];
+	rji_error_init(&err);
+	k->ok = k->ok &&
+		!OPS->connect(k->p->source, 1, &k->p->addrs, k->adm, deadline, &lane[2], &err);
+	k->p->lane[0].source = lane[0];
+	k->p->lane[1].source = lane[2];
+	return NULL;
+}
+
+static bool lane_connects_once(void)
+{
+	struct shim_config c = { .seed = 39 };
+	struct pair_opts o = opts(2);
+	struct rji_lane *lanes[2];
+	struct knocking k;
+	struct rj_error err;
+	pthread_t thread;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_create(&p, &o, 1, &err));
+	CHECK(!pair_listen(&p, &err));
+	k = (struct knocking){ &p, &p.admission, false };
+	pthread_create(&thread, NULL, connect_twice, &k);
+	CHECK(!OPS->accept(p.destination, &p.admission, rji_now_ns() + 5 * RJI_NS_PER_S, lanes,
+			   &err));
+	pthread_join(thread, NULL);
+	CHECK(k.ok);
+	OPS->close(&lanes[0]);
+	OPS->close(&lanes[1]);
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+/* Behind a queue pair that is connected, a peer may still say anything. */
+static bool wrong_messages_end_the_lane(void)
+{
+	static const struct rji_rdma_message wrong[] = {
+		{ RJI_RDMA_FENCE, 0 }, { RJI_RDMA_FENCE, 2 }, { RJI_RDMA_ANSWER, 1 },
+		{ RJI_RDMA_PING, 0 },  { RJI_RDMA_BYE, 1 },
+	};
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		struct shim_config c = { .seed = 40 + i };
+		struct pair_opts o = opts(1);
+		struct rj_error err;
+		struct pair p;
+
+		shim_start(&c);
+		rji_error_init(&err);
+		CHECK(!pair_open(&p, &o, 1, &err));
+		CHECK(!rji_rdma_send(rji_rdma_lane_of(p.lane[0].source), &wrong[i]));
+		pthread_join(p.lane[0].server, NULL);
+		p.lane[0].serving = false;
+		CHECK(p.lane[0].served == RJ_E_PROTOCOL && p.lane[0].served_err.text[0]);
+		pair_close(&p);
+		CHECK(shim_stop());
+	}
+	return true;
+}
+
+static bool forged_keys_reach_nothing(void)
+{
+	struct shim_config c = { .seed = 50 };
+	struct pair_opts o = opts(1);
+	struct rji_extent e = { 0, 4096, 0 };
+	uint8_t zero[4096] = { 0 };
+	struct rj_error err;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	rji_rdma_transport_of(p.source)->memory.region[0]->remote[0].rkey[0] ^= 1;
+	CHECK(!OPS->post(p.lane[0].source, &e, 1, &err));
+	CHECK(OPS->fence(p.lane[0].source, 0, &err) == RJ_E_LANE);
+	CHECK(err.wc_status == IBV_WC_REM_ACCESS_ERR);
+	CHECK(!memcmp(p.destination_memory[0].host, zero, sizeof(zero)));
+	pthread_join(p.lane[0].server, NULL);
+	p.lane[0].serving = false;
+	CHECK(p.lane[0].served < 0); /* by the flush of its receives */
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool unreachable_addresses_are_told_apart(void)
+{
+	static const struct {
+		const char *addr;
+		int code;
+	} cases[] = {
+		{ "192.0.2.1:1", RJ_E_CONNECT },       { "192.0.2.77:7471", RJ_E_CONNECT },
+		{ "198.51.100.1:7471", RJ_E_NO_RDMA }, { "nonsense", RJ_E_CONNECT },
+		{ "[2001:db8::1]:x", RJ_E_CONNECT },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct shim_config c = { .seed = 51 };
+		struct pair_opts o = opts(1);
+		struct rji_addrs addrs = { .n = 1 };
+		struct rji_lane *lane = NULL;
+		struct rj_error err;
+		struct pair p;
+		int ret;
+
+		shim_start(&c);
+		rji_error_init(&err);
+		CHECK(!pair_create(&p, &o, 1, &err));
+		snprintf(addrs.addr[0], sizeof(addrs.addr[0]), "%s", cases[i].addr);
+		ret = OPS->connect(p.source, 0, &addrs, &p.admission,
+				   rji_now_ns() + 300 * RJI_NS_PER_MS, &lane, &err);
+		CHECK(ret == cases[i].code && err.code == ret && !lane);
+		pair_close(&p);
+		CHECK(shim_stop());
+	}
+	return true;
+}
+
+/* One address that never answers, one that does: the lanes of the first go by the second. */
+static bool dead_rail_is_left_to_the_next(void)
+{
+	struct shim_config c = { .seed = 52 };
+	struct pair_opts o = opts(2);
+	struct rj_error err;
+	struct pair p;
+
+	o.deadline_ms = 1500;
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_create(&p, &o, 1, &err));
+	CHECK(!pair_listen(&p, &err));
+	p.addrs.n = 2;
+	memcpy(p.addrs.addr[1], "192.0.2.77:7471", 16);
+	CHECK(!pair_connect(&p, &err));
+	CHECK(strstr(last_log, "trying the next"));
+	CHECK(!pair_send_all(&p, 1, &err) && pair_equal(&p));
+	CHECK(!pair_end_lanes(&p));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool addresses_are_read_and_written(void)
+{
+	static const char *const good[] = { "10.0.9.1:7471", "[fd00::1]:1", "[fe80::1%lo]:65535" };
+	static const char *const bad[] = {
+		"",	"10.0.9.1",  "10.0.9.1:", "10.0.9.1:x",		"[fd00::1:7471",
+		"[]:1", "host:7471", ":7471",	  "[fe80::1%nosuch]:1", "10.0.9.1:99999",
+	};
+	struct sockaddr_storage sa;
+	char text[RJI_ADDR_BYTES];
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		CHECK(!rji_rdma_parse_address(good[i], &sa));
+		rji_rdma_format_address((struct sockaddr *)&sa, text);
+		CHECK(!strcmp(text, good[i]));
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CHECK(rji_rdma_parse_address(bad[i], &sa) == -EINVAL);
+	return true;
+}
+
+static bool devices_are_chosen_by_name(void)
+{
+	struct shim_config c = { .seed = 53, .n_devices = 2 };
+	struct rji_rdma_route route;
+	struct rj_error err;
+
+	CHECK(rji_rdma_device_allowed(NULL, "mlx5_0") && rji_rdma_device_allowed("", "mlx5_0"));
+	CHECK(rji_rdma_device_allowed("mlx5_1,mlx5_0", "mlx5_0"));
+	CHECK(!rji_rdma_device_allowed("mlx5_10", "mlx5_1"));
+	CHECK(!rji_rdma_device_allowed("mlx5_1", "mlx5_10"));
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!rji_rdma_open_devices("shim1", &err));
+	CHECK(rji_rdma_open_devices("shim0,shim2", &err) == -EINVAL && strstr(err.text, "shim2"));
+	rji_error_init(&err);
+	CHECK(!rji_rdma_route(NULL, "192.0.2.2", 1, 500, &route, &err));
+	CHECK(!strcmp(route.device, "shim1/1") && route.software &&
+	      route.rate_bps == 100000000000ull);
+	CHECK(!rji_rdma_route("shim0", "0.0.0.0", 1, 500, &route, &err));
+	CHECK(!strcmp(route.device, "shim0/1"));
+	CHECK(rji_rdma_route("shim0", "192.0.2.2", 1, 500, &route, &err) == RJ_E_NO_RDMA);
+	rji_error_init(&err);
+	CHECK(rji_rdma_route(NULL, "198.51.100.1", 1, 500, &route, &err) == RJ_E_NO_RDMA);
+	rji_error_init(&err);
+	CHECK(rji_rdma_route(NULL, "192.0.2.77", 1, 200, &route, &err) == RJ_E_NO_RDMA);
+	rji_error_init(&err);
+	CHECK(rji_rdma_route("mlx5_0", "192.0.2.1", 1, 200, &route, &err) == RJ_E_NO_RDMA);
+	CHECK(shim_stop());
+	return true;
+}
+
+static const struct test_case cases[] = {
+#define CASE(name)                                                                                 \
+	{                                                                                          \
+#name, name                                                                        \
+	}
+	CASE(pages_arrive_by_one_to_four_lanes),
+	CASE(pages_arrive_in_any_order),
+	CASE(pages_arrive_through_small_registrations),
+	CASE(pages_arrive_through_short_queues_and_messages),
+	CASE(pages_arrive_where_lanes_spin),
+	CASE(pages_arrive_by_ipv6),
+	CASE(pages_arrive_by_two_devices),
+	CASE(pages_arrive_by_the_second_of_two_devices),
+	CASE(fence_waits_for_placement),
+	CASE(drain_waits_for_reads),
+	CASE(no_byte_changes_after_withdraw),
+	CASE(no_lane_comes_after_withdraw),
+	CASE(withdraw_is_certain),
+	CASE(first_bad_completion_is_the_news),
+	CASE(extents_are_checked),
+	CASE(silent_destination_is_noticed),
+	CASE(silent_source_is_noticed),
+	CASE(stop_ends_every_wait),
+	CASE(discarded_chunk_can_be_sent_again),
+	CASE(strangers_are_refused),
+	CASE(lane_connects_once),
+	CASE(wrong_messages_end_the_lane),
+	CASE(forged_keys_reach_nothing),
+	CASE(unreachable_addresses_are_told_apart),
+	CASE(dead_rail_is_left_to_the_next),
+	CASE(addresses_are_read_and_written),
+	CASE(devices_are_chosen_by_name),
+#undef CASE
+};
+
+int main(int argc, char **argv)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	return cases_run(cases, sizeof(cases) / sizeof(cases[0]), 60, argc, argv);
+}
