@@ -270,10 +270,10 @@ static void broken_device(enum guest_kind kind)
 	guest_destroy(&g);
 }
 
-/* Terabytes that are not there. */
+/* Memory that this machine does not have. */
 static void move_marked(void)
 {
-	struct guest *a = make_source(GUEST_MARKED, "uniform:1G", 1ull << 42, false), *b;
+	struct guest *a = make_source(GUEST_MARKED, "uniform:1G", 1ull << 38, false), *b;
 	uint64_t counter;
 
 	run_for(a, 200);
