@@ -64,9 +64,15 @@ static int transfer(int fd, struct iovec *iov, int n, bool sending, uint64_t dea
 	while (n) {
 		struct msghdr msg = { .msg_iov = iov,
 				      .msg_iovlen = (size_t)(n < IOV_MAX ? n : IOV_MAX) };
-		ssize_t done = sending ? sendmsg(fd, &msg, MSG_NOSIGNAL) : recvmsg(fd, &msg, 0);
+		ssize_t done;
 		int used;
 
+		if (!iov->iov_len) { /* no bytes to move would read as the peer's end */
+			iov++;
+			n--;
+			continue;
+		}
+		done = sending ? sendmsg(fd, &msg, MSG_NOSIGNAL) : recvmsg(fd, &msg, 0);
 		if (done > 0 || (done == 0 && sending)) {
 			used = consume(iov, (size_t)done);
 			iov += used;
