@@ -13,6 +13,8 @@ static const char magic[8] = { 'R', 'A', 'M', 'J', 'E', 'T', '\r', '\n' };
 
 /* How long a connection may take to say who it is. */
 #define GREETING_NS (5 * RJI_NS_PER_S)
+/* And how long while others may be waiting for its place. */
+#define CROWDED_NS (RJI_NS_PER_S / 2)
 
 void rji_greeting_encode(const struct rji_greeting *g, uint8_t bytes[RJI_GREETING_BYTES])
 {
@@ -87,8 +89,16 @@ static void take_new(struct rji_acceptor *a)
 	}
 }
 
+static uint64_t patience_ends_ns(const struct rji_acceptor *a, const struct rji_pending *p)
+{
+	bool crowded = a->n_pending == RJI_ACCEPTOR_PENDING;
+
+	return crowded ? p->deadline_ns - GREETING_NS + CROWDED_NS : p->deadline_ns;
+}
+
 /* Read on. 1: greeted; 0: not yet; negative: not one of us, with why. */
-static int read_greeting(struct rji_pending *p, struct rji_greeting *g_p, const char **why_p)
+static int read_greeting(const struct rji_acceptor *a, struct rji_pending *p,
+			 struct rji_greeting *g_p, const char **why_p)
 {
 	ssize_t n = recv(p->fd, p->bytes + p->got_bytes, sizeof(p->bytes) - p->got_bytes, 0);
 
@@ -103,7 +113,7 @@ static int read_greeting(struct rji_pending *p, struct rji_greeting *g_p, const 
 		return -EINVAL;
 	*why_p = "it did not say in time who it is";
 	if (p->got_bytes < sizeof(p->bytes))
-		return rji_now_ns() >= p->deadline_ns ? -ETIMEDOUT : 0;
+		return rji_now_ns() >= patience_ends_ns(a, p) ? -ETIMEDOUT : 0;
 	return rji_greeting_decode(p->bytes, g_p) < 0 ? -EINVAL : 1;
 }
 
@@ -117,9 +127,11 @@ static int wait_for_change(const struct rji_acceptor *a, uint64_t deadline_ns)
 	if (a->n_pending < RJI_ACCEPTOR_PENDING)
 		fds[n++] = (struct pollfd){ .fd = a->listen_fd, .events = POLLIN };
 	for (uint32_t i = 0; i < a->n_pending; i++) {
+		uint64_t until = patience_ends_ns(a, &a->pending[i]);
+
 		fds[n++] = (struct pollfd){ .fd = a->pending[i].fd, .events = POLLIN };
-		if (!deadline_ns || a->pending[i].deadline_ns < deadline_ns)
-			deadline_ns = a->pending[i].deadline_ns;
+		if (!deadline_ns || until < deadline_ns)
+			deadline_ns = until;
 	}
 	if (poll(fds, n, rji_ms_until(deadline_ns)) < 0 && errno != EINTR)
 		return -errno;
@@ -137,7 +149,7 @@ int rji_acceptor_next(struct rji_acceptor *a, uint64_t deadline_ns, struct rji_g
 			return -ECANCELED;
 		take_new(a);
 		for (uint32_t i = a->n_pending; i-- > 0;) {
-			ret = read_greeting(&a->pending[i], g_p, &why);
+			ret = read_greeting(a, &a->pending[i], g_p, &why);
 			if (ret < 0)
 				refuse(a, i, why);
 			if (ret > 0) {

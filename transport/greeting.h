@@ -37,7 +37,8 @@ int rji_greeting_decode(const uint8_t bytes[RJI_GREETING_BYTES], struct rji_gree
 
 /*
  * Takes connections from a listening socket and waits for their greetings, several at a time, so
- * that one which stays silent keeps nobody else out. Not thread-safe.
+ * that one which stays silent keeps nobody else out: it has 5 s, half a second while all places are
+ * taken. Not thread-safe.
  */
 struct rji_acceptor {
 	int listen_fd;		     /* the owner's */
