@@ -9,7 +9,7 @@
 
 Test(random, all_bytes_are_filled_and_differ_each_time)
 {
-	size_t len = 100000; /* more than getrandom() gives at once */
+	size_t len = 100000;
 	uint8_t *a = calloc(1, len), *b = calloc(1, len);
 	size_t seen[256] = { 0 };
 
@@ -23,6 +23,19 @@ Test(random, all_bytes_are_filled_and_differ_each_time)
 		cr_assert(seen[v] > 50 && seen[v] < 500, "%d: %zu", v, seen[v]);
 	free(a);
 	free(b);
+}
+
+Test(random, more_than_the_kernel_gives_at_once)
+{
+	size_t len = (32u << 20) + 4096; /* getrandom(2): at most 33554431 */
+	uint8_t *a = calloc(1, len);
+	size_t zeros = 0;
+
+	cr_assert_eq(rji_random_bytes(a, len), 0);
+	for (size_t i = len - 4096; i < len; i++)
+		zeros += !a[i];
+	cr_assert_lt(zeros, 200);
+	free(a);
 }
 
 Test(random, no_bytes_touch_nothing)
