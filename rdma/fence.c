@@ -16,7 +16,7 @@
  *   WRITE WRITE … WRITE
  *   SEND fence n          ──►      receive completes: all writes before are in memory
  *                         ◄──      SEND answer n
- *   receive completes: fence() returns
+ *   receive and sends have completed: fence() returns
  *
  * A fence that ran into its deadline has failed for its caller, but the lane lives: its late answer is known by its number.
  */
@@ -36,6 +36,15 @@ int rji_rdma_source_heard(struct rji_rdma_lane *lane, const struct rji_rdma_mess
 	return 0;
 }
 
+/*
+ * The answer alone is not all: it may overtake the acknowledgement of what it answers, and until that is here the port may send
+ * again, that is, read the pages again.
+ */
+static bool is_over(const struct rji_rdma_lane *lane)
+{
+	return lane->answered_seq == lane->fence_seq && lane->sq.freed >= lane->asked_at;
+}
+
 /* A deadline that has passed already still gets one look at what has come. */
 static int ask(struct rji_rdma_lane *lane, uint64_t deadline_ns)
 {
@@ -52,7 +61,7 @@ static int ask(struct rji_rdma_lane *lane, uint64_t deadline_ns)
 		return ret;
 	lane->fence_seq = m.seq;
 	lane->asked_at = lane->sq.posted;
-	while (ret >= 0 && lane->answered_seq != lane->fence_seq)
+	while (ret >= 0 && !is_over(lane))
 		ret = rji_rdma_wait_progress(lane, deadline_ns);
 	return ret < 0 ? ret : 0;
 }

@@ -50,6 +50,8 @@ struct shim_request {
 	struct ibv_sge sge;
 	uint8_t *inlined;
 	uint32_t number;
+	bool executed; /* and not acknowledged yet */
+	uint32_t hold; /* steps until then */
 };
 
 struct shim_placement { /* bytes acknowledged, not in memory yet */

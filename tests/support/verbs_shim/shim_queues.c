@@ -569,6 +569,12 @@ static const void *local_bytes(const struct shim_qp *qp, const struct shim_reque
 	return reach(qp->base.pd, r->sge.lkey, r->sge.addr, r->sge.length, false, 0);
 }
 
+static void acknowledge(struct shim_qp *qp)
+{
+	complete_send(qp, qp->sq, IBV_WC_SUCCESS);
+	pop_request(qp);
+}
+
 static void run_write(struct shim_qp *qp, const void *from)
 {
 	struct shim_request *r = qp->sq;
@@ -593,8 +599,7 @@ static void run_write(struct shim_qp *qp, const void *from)
 	shim_count.write_bytes += p->len;
 	if (p->len > shim_count.max_write_bytes)
 		shim_count.max_write_bytes = p->len;
-	complete_send(qp, r, IBV_WC_SUCCESS);
-	pop_request(qp);
+	acknowledge(qp);
 }
 
 static void run_send(struct shim_qp *qp, const void *from)
@@ -620,15 +625,22 @@ static void run_send(struct shim_qp *qp, const void *from)
 	shim_count.sends++;
 	complete_receive(qp->peer, recv, IBV_WC_SUCCESS, r->sge.length);
 	pop_receive(qp->peer);
-	complete_send(qp, r, IBV_WC_SUCCESS);
-	pop_request(qp);
+	/* The acknowledgement may come long after what the peer does upon the message. */
+	r->executed = true;
+	r->hold = shim_config.reorder ? (uint32_t)(shim_random() % 2000) : 0;
+	if (!r->hold)
+		acknowledge(qp);
 }
 
 static void run_request(struct shim_qp *qp)
 {
 	const void *from = local_bytes(qp, qp->sq);
 
-	if (shim_fault(SHIM_EXECUTE))
+	if (qp->sq->executed && qp->sq->hold)
+		qp->sq->hold--;
+	else if (qp->sq->executed)
+		acknowledge(qp);
+	else if (shim_fault(SHIM_EXECUTE))
 		fail_request(qp, IBV_WC_FATAL_ERR, false);
 	else if (!from)
 		fail_request(qp, IBV_WC_LOC_PROT_ERR, false);
