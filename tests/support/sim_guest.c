@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "tests/support/sim_guest.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bitmap.h"
+
+#define HOT_UNITS 8
+
+struct sim_guest *sim_guest_create_empty(uint64_t seed)
+{
+	struct sim_guest *g = calloc(1, sizeof(*g));
+
+	assert(g);
+	pthread_rwlock_init(&g->gate, NULL);
+	pthread_mutex_init(&g->step_lock, NULL);
+	g->random = sim_split(seed, 1);
+	return g;
+}
+
+static void *map_memory(struct sim_region *r)
+{
+	int flags = r->fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+	uintptr_t base, host;
+
+	/* Room to align, then the memory itself into it. */
+	r->map_bytes = r->len_bytes + r->page_bytes;
+	r->map = mmap(NULL, r->map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert(r->map != MAP_FAILED);
+	base = (uintptr_t)r->map;
+	host = (base + r->page_bytes - 1) / r->page_bytes * r->page_bytes;
+	return mmap((char *)r->map + (host - base), r->len_bytes, PROT_READ | PROT_WRITE,
+		    flags | MAP_FIXED, r->fd, 0);
+}
+
+static void log_init(struct sim_log *log, uint64_t n_pages)
+{
+	log->dirty = calloc(rji_bitmap_words(n_pages), sizeof(uint64_t));
+	log->armed = calloc(rji_bitmap_words(n_pages), sizeof(uint64_t));
+	assert(log->dirty && log->armed);
+}
+
+struct sim_region *sim_guest_add_region(struct sim_guest *g, const char *name, uint64_t len_bytes,
+					uint32_t page_bytes, uint32_t flags, bool as_file,
+					bool garbage)
+{
+	struct sim_region *r = &g->region[g->n_regions++];
+
+	assert(g->n_regions <= SIM_MAX_REGIONS);
+	snprintf(r->name, sizeof(r->name), "%s", name);
+	r->len_bytes = len_bytes;
+	r->page_bytes = page_bytes;
+	r->flags = flags;
+	r->n_pages = len_bytes / page_bytes;
+	r->n_units = len_bytes / SIM_UNIT_BYTES;
+	r->fd = as_file ? memfd_create("sim", MFD_CLOEXEC) : -1;
+	assert(!as_file || (r->fd >= 0 && !ftruncate(r->fd, (off_t)len_bytes)));
+	r->words = map_memory(r);
+	assert(r->words != MAP_FAILED);
+	pthread_mutex_init(&r->lock, NULL);
+	log_init(&r->vcpu, r->n_pages);
+	log_init(&r->io, r->n_pages);
+	for (uint64_t u = 0; garbage && u < r->n_units; u++)
+		atomic_store_explicit(&r->words[u * SIM_UNIT_WORDS + SIM_UNIT_WORDS - 1],
+				      0xbad00bad00bad00bull, memory_order_relaxed);
+	return r;
+}
+
+struct sim_guest *sim_guest_create(uint64_t seed)
+{
+	static const uint32_t page_sizes[] = { 4096, 4096, 4096, 16384, 65536 };
+	struct sim_guest *g = sim_guest_create_empty(seed);
+	struct sim_random r = sim_split(seed, 2);
+	uint32_t n = 1 + (uint32_t)sim_below(&r, 4);
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t page = page_sizes[sim_below(&r, 5)];
+		uint64_t units = sim_chance(&r, 70) ? 16 + sim_below(&r, 200)
+						    : 500 + sim_below(&r, 1000);
+		uint64_t len = (units * SIM_UNIT_BYTES + page - 1) / page * page;
+		char name[32];
+
+		snprintf(name, sizeof(name), "ram%u", i);
+		sim_guest_add_region(g, name, len, page, sim_chance(&r, 15) ? RJ_REGION_MARKED : 0,
+				     sim_chance(&r, 25), false);
+	}
+	g->hot_percent = (uint32_t)sim_below(&r, 101);
+	g->running = true;
+	atomic_store(&g->budget, INT64_MAX);
+	sim_guest_step(g, 200);
+	atomic_store(&g->budget, 0);
+	return g;
+}
+
+void sim_guest_destroy(struct sim_guest **g_p)
+{
+	struct sim_guest *g = *g_p;
+
+	if (!g)
+		return;
+	for (uint32_t i = 0; i < g->n_regions; i++) {
+		struct sim_region *r = &g->region[i];
+
+		munmap(r->map, r->map_bytes);
+		if (r->fd >= 0)
+			close(r->fd);
+		pthread_mutex_destroy(&r->lock);
+		free(r->vcpu.dirty);
+		free(r->vcpu.armed);
+		free(r->io.dirty);
+		free(r->io.armed);
+	}
+	pthread_rwlock_destroy(&g->gate);
+	pthread_mutex_destroy(&g->step_lock);
+	free(g);
+	*g_p = NULL;
+}
+
+struct sim_region *sim_guest_find(struct sim_guest *g, const char *name)
+{
+	for (uint32_t i = 0; i < g->n_regions; i++) {
+		if (!strcmp(g->region[i].name, name))
+			return &g->region[i];
+	}
+	return NULL;
+}
+
+int sim_guest_attach(struct sim_guest *g, struct rj_session *s, bool give)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; give && !ret && i < g->n_regions; i++) {
+		struct sim_region *r = &g->region[i];
+		struct rj_region desc;
+
+		rj_region_init(&desc);
+		desc.name = r->name;
+		desc.host = (void *)r->words;
+		desc.len_bytes = r->len_bytes;
+		desc.page_bytes = r->page_bytes;
+		desc.flags = r->flags;
+		desc.fd = r->fd;
+		ret = rj_add_region(s, &desc, &r->number);
+	}
+	pthread_rwlock_wrlock(&g->gate);
+	g->session = s;
+	pthread_rwlock_unlock(&g->gate);
+	return ret;
+}
+
+void sim_guest_detach(struct sim_guest *g)
+{
+	pthread_rwlock_wrlock(&g->gate);
+	g->session = NULL;
+	pthread_rwlock_unlock(&g->gate);
+}
+
+static bool set_running(struct sim_guest *g, bool running)
+{
+	bool was;
+
+	pthread_rwlock_wrlock(&g->gate);
+	was = g->running;
+	g->running = running;
+	pthread_rwlock_unlock(&g->gate);
+	return was;
+}
+
+bool sim_guest_pause(struct sim_guest *g)
+{
+	return set_running(g, false);
+}
+
+void sim_guest_resume(struct sim_guest *g)
+{
+	set_running(g, true);
+}
+
+bool sim_guest_is_running(struct sim_guest *g)
+{
+	bool running;
+
+	pthread_rwlock_rdlock(&g->gate);
+	running = g->running;
+	pthread_rwlock_unlock(&g->gate);
+	return running;
+}
+
+/* The first write since the page was armed leaves a trace. */
+static void trace(struct sim_log *log, uint64_t page)
+{
+	uint64_t bit = 1ull << page % 64;
+
+	if (log->on && log->armed[page / 64] & bit) {
+		log->armed[page / 64] &= ~bit;
+		log->dirty[page / 64] |= bit;
+	}
+}
+
+/* With the gate held. */
+static void store(struct sim_guest *g, struct sim_region *r, uint64_t unit, enum sim_writer by,
+		  uint64_t value)
+{
+	uint64_t page = unit * SIM_UNIT_BYTES / r->page_bytes;
+	sim_word *words = r->words + unit * SIM_UNIT_WORDS;
+
+	if (r->flags & RJ_REGION_MARKED)
+		by = SIM_DEVICE;
+	pthread_mutex_lock(&r->lock);
+	if (by == SIM_VCPU)
+		trace(&r->vcpu, page);
+	if (by == SIM_IO)
+		trace(&r->io, page);
+	/* The body first: who sees the generation in a copy that is cut short would see the body. */
+	atomic_store_explicit(&words[1 + value % (SIM_UNIT_WORDS - 1)], value,
+			      memory_order_relaxed);
+	atomic_fetch_add_explicit(&words[0], 1, memory_order_relaxed);
+	pthread_mutex_unlock(&r->lock);
+	if (by == SIM_DEVICE && g->session)
+		rj_mark_dirty(g->session, r->number, unit * SIM_UNIT_BYTES + value % 100, 8);
+	atomic_fetch_add_explicit(&g->n_writes, 1, memory_order_relaxed);
+}
+
+void sim_guest_write(struct sim_guest *g, uint32_t region, uint64_t unit, enum sim_writer by,
+		     uint64_t value)
+{
+	pthread_rwlock_rdlock(&g->gate);
+	if (g->running)
+		store(g, &g->region[region], unit, by, value);
+	pthread_rwlock_unlock(&g->gate);
+}
+
+static void store_somewhere(struct sim_guest *g)
+{
+	struct sim_region *r = &g->region[sim_below(&g->random, g->n_regions)];
+	bool hot = sim_chance(&g->random, g->hot_percent);
+	uint64_t unit =
+		sim_below(&g->random, hot && r->n_units > HOT_UNITS ? HOT_UNITS : r->n_units);
+	uint64_t kind = sim_below(&g->random, 10);
+
+	store(g, r, unit,
+	      kind < 6	 ? SIM_VCPU
+	      : kind < 8 ? SIM_IO
+			 : SIM_DEVICE,
+	      sim_next(&g->random));
+}
+
+void sim_guest_step(struct sim_guest *g, uint32_t n)
+{
+	if (pthread_mutex_trylock(&g->step_lock))
+		return;
+	pthread_rwlock_rdlock(&g->gate);
+	while (n-- && g->running &&
+	       atomic_fetch_sub_explicit(&g->budget, 1, memory_order_relaxed) > 0)
+		store_somewhere(g);
+	pthread_rwlock_unlock(&g->gate);
+	pthread_mutex_unlock(&g->step_lock);
+}
+
+void sim_guest_dirty_by_save(struct sim_guest *g, uint32_t n)
+{
+	pthread_mutex_lock(&g->step_lock);
+	pthread_rwlock_rdlock(&g->gate);
+	while (n--)
+		store_somewhere(g);
+	pthread_rwlock_unlock(&g->gate);
+	pthread_mutex_unlock(&g->step_lock);
+}
+
+static uint64_t load(const struct sim_region *r, uint64_t word)
+{
+	return atomic_load_explicit(&r->words[word], memory_order_relaxed);
+}
+
+static bool region_equal(const struct sim_region *a, const struct sim_region *b, char *text,
+			 size_t text_bytes)
+{
+	for (uint64_t w = 0; w < a->len_bytes / 8; w++) {
+		uint64_t unit = w / SIM_UNIT_WORDS, ga, gb;
+
+		if (load(a, w) == load(b, w))
+			continue;
+		ga = load(a, unit * SIM_UNIT_WORDS);
+		gb = load(b, unit * SIM_UNIT_WORDS);
+		snprintf(text, text_bytes,
+			 "region '%s' unit %" PRIu64 " of %" PRIu64
+			 " (page size %u): generation %" PRIu64 " at the source, %" PRIu64
+			 " at the destination: %s",
+			 a->name, unit, a->n_units, a->page_bytes, ga, gb,
+			 gb == 0   ? "never arrived"
+			 : gb < ga ? "stale"
+				   : "torn or foreign");
+		return false;
+	}
+	return true;
+}
+
+bool sim_guest_equal(struct sim_guest *source, struct sim_guest *destination, char *text,
+		     size_t text_bytes)
+{
+	for (uint32_t i = 0; i < source->n_regions; i++) {
+		const struct sim_region *a = &source->region[i];
+		const struct sim_region *b = sim_guest_find(destination, a->name);
+
+		if (!b || a->len_bytes != b->len_bytes) {
+			snprintf(text, text_bytes, "region '%s' is not there", a->name);
+			return false;
+		}
+		if (!region_equal(a, b, text, text_bytes))
+			return false;
+	}
+	return true;
+}
