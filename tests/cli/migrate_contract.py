@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""ramjet-migrate as scripts use it: keys, exit status, and one-line errors for bad input."""
+
+import os
+import socket
+import subprocess
+import time
+
+from migrate import (HAS_KVM, KEYS, PAGES, PROGRAM, TERMS, Ended, Running, check, listen, main, run)
+
+SMALL = ["--size", "32M", "--progress", "never", "--json"]
+
+
+def completed(end, **expected):
+    check(end.status == 0 and end.json, end)
+    check(end.json["status"] == "completed" and end.json["error"] is None, end)
+    for key, value in expected.items():
+        check(end.json[key] == value, "%s is not %r: %r" % (key, value, end))
+
+
+def check_keys(j):
+    check(KEYS <= set(j), "keys missing: %s" % (KEYS - set(j)))
+    check(set(j["downtime_terms"]) == TERMS and set(j["predicted_terms"]) == TERMS, j)
+    check(set(j["pages"]) == PAGES, j)
+
+
+def case_json_has_every_key_and_the_terms_add_up():
+    end = run("--guest", "synthetic", "--transport", "tcp", "--verify", *SMALL)
+    completed(end, verified=True, transport="tcp", guest="synthetic", guest_bytes=32 << 20)
+    check_keys(end.json)
+    check(abs(sum(end.json["downtime_terms"].values()) - end.json["downtime_ms"]) < 1, end)
+    check(end.json["transferred_bytes"] >= 32 << 20, end)
+    check(end.json["source_cpu_s"] > 0 and end.json["destination_cpu_s"] > 0, end)
+    check(end.json["counter_after"] > end.json["counter_before"], end)
+
+
+def case_kvm_guest_arrives_and_its_counters_go_on():
+    if not HAS_KVM:
+        return
+    end = run("--guest", "kvm", "--transport", "tcp", "--lanes", "3", "--verify",
+              "--workload", "uniform:20M", *SMALL)
+    completed(end, verified=True, guest="kvm", lanes=3)
+    check(end.json["counter_after"] > end.json["counter_before"], end)
+
+
+def case_vmm_device_writes_are_missed_when_not_announced():
+    if not HAS_KVM:
+        return
+    end = run("--guest", "kvm", "--transport", "tcp", "--verify", "--break", "device-tracking",
+              "--workload", "idle", *SMALL)
+    check(end.json and end.json["verified"] is False and end.status == 1, end)
+
+
+def case_every_transport_by_one_command():
+    for transport in ("tcp", "unix"):
+        completed(run("--guest", "synthetic", "--transport", transport, "--verify", *SMALL),
+                  transport=transport, verified=True)
+    completed(run("--guest", "marked", "--transport", "null", "--size", "64G", "--json",
+                  "--progress", "never"), transport="null", verified=None)
+
+
+def case_two_machines_print_one_object_each():
+    destination, uri = listen("--verify")
+    source = run("--to", uri, "--guest", "synthetic", "--verify", *SMALL)
+    destination = destination.end()
+    completed(source, role="source", verified=True)
+    completed(destination, role="destination", verified=True)
+    check_keys(destination.json)
+
+
+def case_ipv6_and_unix_two_machines():
+    for uri in ("tcp://[::1]:0", "unix:///tmp/ramjet-test-%d.sock" % os.getpid()):
+        destination, at = listen(uri=uri)
+        completed(run("--to", at, "--guest", "synthetic", *SMALL))
+        completed(destination.end())
+
+
+def case_usage_errors_exit_2_with_one_line():
+    for args, word in (
+            (["--to", "foo://127.0.0.1:1"], "://"),
+            (["--to", "tcp://127.0.0.1"], "://"),
+            (["--to", "tcp://127.0.0.1:99999"], "://"),
+            (["--to", "unix://relative"], "://"),
+            (["--to", ""], "://"),
+            (["--size", "3"], "--size"),
+            (["--size", "1X"], "--size"),
+            (["--size", "99999999999T"], "--size"),
+            (["--lanes", "0"], "--lanes"),
+            (["--lanes", "65"], "--lanes"),
+            (["--max-downtime", "0"], "--max-downtime"),
+            (["--workload", "uniform"], "workload"),
+            (["--workload", "hot:1:1"], "hot"),
+            (["--transport", "pigeon"], "--transport"),
+            (["--transport", "null", "--verify"], "--verify"),
+            (["--listen", "tcp://127.0.0.1:0", "--to", "tcp://127.0.0.1:1"], "--listen"),
+            (["--transport", "tcp", "--to", "unix:///tmp/x"], "--transport"),
+            (["--bogus"], "--bogus"),
+            (["stray"], "stray")):
+        for json_too in (False, True):
+            end = run(*args, *(["--json"] if json_too else []))
+            check(end.status == 2, "%s: %r" % (args, end))
+            check(word in end.err and len(end.err.strip().splitlines()) == 1, "%s: %r" % (args, end))
+            check(bool(end.json) == json_too and end.n_lines == json_too, "%s: %r" % (args, end))
+            check(not json_too or end.json["status"] == "failed" and end.json["error"], end)
+
+
+def failed(end, word):
+    check(end.status == 1 and end.json and end.json["status"] == "failed", end)
+    check(word in end.json["error"] and "\n" not in end.json["error"], end)
+
+
+def case_nobody_listens():
+    failed(run("--to", "tcp://127.0.0.1:1", "--guest", "synthetic", *SMALL), "listening")
+
+
+def case_no_such_host():
+    failed(run("--to", "tcp://no.such.host.invalid:7471", "--guest", "synthetic", *SMALL), "no.such.host")
+
+
+def case_port_in_use():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        failed(run("--listen", "tcp://127.0.0.1:%d" % taken.getsockname()[1], "--json"), "another port")
+
+
+def case_not_our_address():
+    failed(run("--listen", "tcp://192.0.2.1:7471", "--json"), "address")
+
+
+def case_rdma_without_a_device_says_so():
+    if os.path.isdir("/sys/class/infiniband") and os.listdir("/sys/class/infiniband"):
+        return
+    failed(run("--transport", "rdma", "--guest", "synthetic", *SMALL), "RDMA")
+    failed(run("--to", "rdma://127.0.0.1:7471", "--guest", "synthetic", *SMALL), "RDMA")
+
+
+def case_no_permission_for_kvm():
+    if os.geteuid() != 0 or not os.path.exists("/dev/kvm"):
+        return
+    process = subprocess.run(
+        ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", PROGRAM, "--guest", "kvm",
+         "--transport", "tcp", *SMALL], capture_output=True, text=True, timeout=60)
+    end = Ended(process.returncode, process.stdout, process.stderr, 0)
+    failed(end, "/dev/kvm")
+
+
+def case_guest_larger_than_memory():
+    end = run("--guest", "synthetic", "--transport", "tcp", "--size", "900T", "--json", "--progress", "never")
+    check(end.status == 1 and end.json["error"], end)
+
+
+def case_garbage_on_the_port_harms_nobody():
+    destination, uri = listen()
+    port = int(uri.rsplit(":", 1)[1])
+    silent = socket.create_connection(("127.0.0.1", port))
+    for junk in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 64, os.urandom(4096), b"RAMJET\r\n",
+                 b"RAMJET\r\n\x01\x00\x02\x00" + b"\0" * 52,      # a lane of no session
+                 b"RAMJET\r\n\x01\x00\x03\x00" + b"\0" * 52):     # asks for an outcome
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            stranger.sendall(junk)
+    completed(run("--to", uri, "--guest", "synthetic", *SMALL))
+    completed(destination.end())
+    silent.close()
+
+
+def case_another_major_is_refused_and_the_wait_goes_on():
+    destination, uri = listen()
+    port = int(uri.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port)) as other:
+        other.sendall(b"RAMJET\r\n\x63\x00\x01\x00" + b"\0" * 52)
+        other.settimeout(10)
+        reply = b""
+        while True:
+            part = other.recv(4096)
+            if not part:
+                break
+            reply += part
+        check(b"protocol version" in reply, reply)
+    completed(run("--to", uri, "--guest", "synthetic", *SMALL))
+    completed(destination.end())
+
+
+def case_a_control_connection_that_stops_after_hello_fails_in_time():
+    destination, uri = listen()
+    port = int(uri.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port)) as other:
+        other.sendall(b"RAMJET\r\n\x01\x00\x01\x00" + b"\0" * 52 + os.urandom(64))
+        end = destination.end()
+        check(end.status == 1 and end.json["error"] and end.seconds < 20, end)
+
+
+def case_timeout_cancels():
+    began = time.monotonic()
+    end = run("--guest", "synthetic", "--transport", "tcp", "--size", "64M", "--bandwidth", "4M",
+              "--workload", "uniform:100M", "--timeout", "2", "--json", "--progress", "never")
+    check(end.status == 4 and end.json["status"] == "cancelled", end)
+    check(2 <= time.monotonic() - began < 8, end)
+
+
+def case_help_and_version():
+    for option in ("--help", "--version"):
+        end = run(option)
+        check(end.status == 0 and "ramjet-migrate" in end.out, end)
+
+
+if __name__ == "__main__":
+    main(globals())

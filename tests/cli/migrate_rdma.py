@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""ramjet-migrate over verbs, inside the test machine: a real device, if only in software."""
+
+import os
+import random
+import resource
+import signal
+import time
+
+from migrate import HAS_KVM, Running, check, listen, main, random_args, run
+
+ADDR = os.environ["RAMJET_RDMA_ADDR"]
+ADDR6 = os.environ["RAMJET_RDMA_ADDR6"]
+# An emulated machine is some fifty times slower: the limit that matters natively is not this test's.
+PATIENT = ["--max-downtime", "5000", "--json", "--progress", "never"]
+
+
+def completed(end, **expected):
+    check(end.status == 0 and end.json and end.json["status"] == "completed", end)
+    for key, value in expected.items():
+        check(end.json[key] == value, "%s is not %r: %r" % (key, value, end))
+    return end
+
+
+def case_kvm_guest_over_rdma_several_lanes():
+    check(HAS_KVM, "no /dev/kvm in the test machine")
+    end = completed(run("--transport", "rdma", "--guest", "kvm", "--size", "48M", "--workload", "uniform:4M",
+                        "--lanes", "4", "--verify", *PATIENT), transport="rdma", verified=True, lanes=4)
+    check(end.json["counter_after"] > end.json["counter_before"], end)
+
+
+def case_auto_takes_rdma_here():
+    end = completed(run("--guest", "synthetic", "--size", "32M", "--verify", *PATIENT), verified=True)
+    check(end.json["transport"] == "rdma", end)
+
+
+def case_two_ends_over_ipv4_and_ipv6():
+    for host in (ADDR, "[%s]" % ADDR6):
+        destination, uri = listen("--verify", uri="rdma://%s:0" % host)
+        completed(run("--to", uri, "--guest", "synthetic", "--size", "32M", "--workload", "uniform:4M",
+                      "--lanes", "2", "--verify", *PATIENT), verified=True)
+        completed(destination.end())
+
+
+def case_listening_at_any_address():
+    destination, uri = listen(uri="rdma://:7471")
+    completed(run("--to", "rdma://%s:7471" % ADDR, "--guest", "synthetic", "--size", "16M", *PATIENT))
+    completed(destination.end())
+
+
+def case_rdma_asked_for_never_becomes_tcp():
+    destination, uri = listen(uri="tcp://%s:0" % ADDR)
+    end = run("--to", uri.replace("tcp://", "rdma://"), "--guest", "synthetic", "--size", "16M", *PATIENT)
+    check(end.status == 1 and "tcp" in end.json["error"] and "rdma" in end.json["error"], end)
+    check(destination.end().status == 1, "the destination as well")
+
+
+def case_an_address_no_device_has():
+    end = run("--to", "rdma://127.0.0.1:7471", "--guest", "synthetic", "--size", "16M", *PATIENT)
+    check(end.status == 1 and "127.0.0.1" in end.json["error"], end)
+
+
+def case_memlock_too_low():
+    def starve():
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (1 << 20, 1 << 20))
+
+    process = Running("--reuid", "65534", "--regid", "65534", "--clear-groups",
+                      os.path.join(os.environ["RJ_BUILD_DIR"], "bench/ramjet-migrate"), "--transport", "rdma",
+                      "--guest", "synthetic", "--size", "32M", *PATIENT, program="/usr/bin/setpriv",
+                      preexec_fn=starve)
+    end = process.end()
+    check(end.status == 1 and end.json, end)
+    check("memory" in end.json["error"] and ("limit" in end.json["error"] or "memlock" in end.json["error"]), end)
+
+
+def case_destination_killed_over_rdma():
+    destination, uri = listen(uri="rdma://%s:0" % ADDR)
+    source = Running("--to", uri, "--guest", "synthetic", "--size", "64M", "--bandwidth", "8M", "--workload",
+                     "uniform:1M", "--json", "--verbose")
+    check(source.wait_for("source: bulk", 60), "no bulk round")
+    time.sleep(0.5)
+    since = time.monotonic()
+    destination.signal(signal.SIGKILL)
+    end = source.end()
+    check(end.status == 1 and end.json["runs_at"] == "source" and end.json["counter_after"] > 0, end)
+    check(time.monotonic() - since < 8, "%.1f s to notice" % (time.monotonic() - since))
+
+
+def case_source_killed_over_rdma():
+    destination, uri = listen(uri="rdma://%s:0" % ADDR)
+    source = Running("--to", uri, "--guest", "synthetic", "--size", "64M", "--bandwidth", "8M", "--workload",
+                     "uniform:1M", "--json", "--verbose")
+    check(source.wait_for("source: bulk", 60), "no bulk round")
+    since = time.monotonic()
+    source.signal(signal.SIGKILL)
+    end = destination.end()
+    check(end.status == 1 and end.json["runs_at"] == "source" and end.json["counter_after"] == 0, end)
+    check(time.monotonic() - since < 10, "%.1f s to notice" % (time.monotonic() - since))
+
+
+def case_random_migrations_over_rdma():
+    rng = random.Random(int(os.environ.get("RAMJET_SEED", "1")))
+    for i in range(20 if os.environ.get("RJ_TEST_LONG") else 3):
+        args = random_args(rng, HAS_KVM, largest_mib=48)
+        args[args.index("--transport") + 1] = "rdma"
+        args[args.index("--workload") + 1] = rng.choice(["idle", "uniform:2M", "hot:4M:8M", "sweep:1M"])
+        completed(run(*args, "--verify", *PATIENT, timeout=300), verified=True)
+
+
+if __name__ == "__main__":
+    main(globals())
