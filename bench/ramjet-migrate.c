@@ -44,10 +44,13 @@ static const struct bench_option options[] = {
 		     "cancel when it does not get to the switchover by then (600)"),
 	BENCH_FLAG("verify", &o.verify, "compare the memory of both sides page by page"),
 	BENCH_FLAG("json", &o.json, "one JSON object on stdout instead of a summary"),
-	BENCH_CHOICE("progress", &o.progress_text, "auto|never", "a line per round on stderr (auto)"),
-	BENCH_TEXT("listen", &o.listen, "URI", "be the destination, for a source on another machine"),
+	BENCH_CHOICE("progress", &o.progress_text, "auto|never",
+		     "a line per round on stderr (auto)"),
+	BENCH_TEXT("listen", &o.listen, "URI",
+		   "be the destination, for a source on another machine"),
 	BENCH_TEXT("to", &o.to, "URI", "be the source; URI as the destination printed it"),
-	BENCH_NUMBER("seed", &o.seed, "N", 0, UINT32_MAX - 1, "of the workload's random numbers (1)"),
+	BENCH_NUMBER("seed", &o.seed, "N", 0, UINT32_MAX - 1,
+		     "of the workload's random numbers (1)"),
 	BENCH_FLAG("verbose", &o.verbose, "the library's log on stderr"),
 	BENCH_NUMBER("report-fd", &o.report_fd, "FD", 3, 65535, NULL),
 	BENCH_CHOICE("break", &o.break_text, "device-tracking", NULL),
@@ -55,14 +58,16 @@ static const struct bench_option options[] = {
 
 static const struct bench_program program = {
 	.name = "ramjet-migrate",
-	.summary = "Migrate a running guest live and print what it cost: between two processes of this machine,\n"
-		   "or with --listen on one machine and --to on another.",
-	.example = "\nExamples:\n"
-		   "  ramjet-migrate --verify\n"
-		   "  ramjet-migrate --listen tcp://0.0.0.0:7471\n"
-		   "  ramjet-migrate --to tcp://192.0.2.7:7471 --size 4G --workload hot:64M:400M\n"
-		   "\nExit status: 0 runs at the destination, 1 failed and runs at the source, 2 usage,\n"
-		   "3 unknown where it runs, 4 cancelled.\n",
+	.summary =
+		"Migrate a running guest live and print what it cost: between two processes of this machine,\n"
+		"or with --listen on one machine and --to on another.",
+	.example =
+		"\nExamples:\n"
+		"  ramjet-migrate --verify\n"
+		"  ramjet-migrate --listen tcp://0.0.0.0:7471\n"
+		"  ramjet-migrate --to tcp://192.0.2.7:7471 --size 4G --workload hot:64M:400M\n"
+		"\nExit status: 0 runs at the destination, 1 failed and runs at the source, 2 usage,\n"
+		"3 unknown where it runs, 4 cancelled.\n",
 	.options = options,
 	.n_options = sizeof(options) / sizeof(*options),
 };
@@ -106,7 +111,8 @@ static int understand(char *why, size_t why_bytes)
 			o.kind = (enum guest_kind)i;
 	}
 	if (o.size_bytes < 16u << 20 || o.size_bytes % 4096) {
-		snprintf(why, why_bytes, "--size: a guest has at least 16M, in whole pages of 4096 bytes");
+		snprintf(why, why_bytes,
+			 "--size: a guest has at least 16M, in whole pages of 4096 bytes");
 		return -EINVAL;
 	}
 	if (o.verify && o.kind == GUEST_MARKED && !o.listen) {
@@ -121,7 +127,8 @@ static int check_null(const struct migrate_route *r, char *why, size_t why_bytes
 {
 	if (strcmp(r->transport, "null") || !o.verify)
 		return 0;
-	snprintf(why, why_bytes, "--verify needs memory that arrives; the null transport moves none");
+	snprintf(why, why_bytes,
+		 "--verify needs memory that arrives; the null transport moves none");
 	return -EINVAL;
 }
 
@@ -147,7 +154,8 @@ static void run(struct rj_env *env, const struct migrate_route *route, struct mi
 
 	if (o.listen) {
 		res->role = "destination";
-		destination_run(env, &o, route->uri, child ? pair_tell_listening : say_listening, &report_fd, res);
+		destination_run(env, &o, route->uri, child ? pair_tell_listening : say_listening,
+				&report_fd, res);
 		return;
 	}
 	progress_plan(&o, route);

@@ -38,7 +38,7 @@ static int plan_route(const struct rj_env *env, const struct rji_uri *uri, struc
 	rji_error_init(&err);
 	ret = rji_rdma_route(env->devices, uri->host, uri->port, RESOLVE_MS, &route, &err);
 	if (ret < 0 && asked_for) {
-		rji_log(&env->host, RJ_LOG_ERROR, "%s", err.text);
+		say(plan, "", err.text);
 		return ret;
 	}
 	if (ret < 0) {
@@ -68,7 +68,7 @@ int rj_plan(struct rj_env *env, const char *text, struct rj_plan *plan_p)
 	rji_error_init(&err);
 	ret = rji_uri_parse(text, &uri, &err);
 	if (ret < 0) {
-		rji_log(&env->host, RJ_LOG_ERROR, "%s", err.text);
+		snprintf(plan_p->why, sizeof(plan_p->why), "%s", err.text);
 		return ret;
 	}
 	plan.n_lanes = rji_default_lanes();
@@ -78,5 +78,7 @@ int rj_plan(struct rj_env *env, const char *text, struct rj_plan *plan_p)
 		say(&plan, uri.scheme, "the URI says so");
 	if (!ret)
 		*plan_p = plan;
+	else
+		snprintf(plan_p->why, sizeof(plan_p->why), "%s", plan.why);
 	return ret;
 }

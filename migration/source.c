@@ -85,6 +85,7 @@ static int agree(struct rj_session *s, struct rj_error *err)
 	struct rji_cursor c;
 	struct rji_msg *msg;
 	uint8_t buf[256];
+	uint64_t asked_at;
 	int ret;
 
 	strncpy(hello.transport, s->ops->name, sizeof(hello.transport) - 1);
@@ -92,6 +93,7 @@ static int agree(struct rj_session *s, struct rj_error *err)
 	memcpy(hello.secret, s->secret, sizeof(hello.secret));
 	rji_cursor_init(&c, buf, sizeof(buf));
 	rji_put_hello(&c, &hello);
+	asked_at = rji_now_ns();
 	ret = exchange(s, RJI_MSG_HELLO, &c, RJI_MSG_HELLO_OK, s->o.connect_timeout_ms, &msg, err);
 	if (ret < 0)
 		return ret;
@@ -101,6 +103,7 @@ static int agree(struct rj_session *s, struct rj_error *err)
 	if (ret < 0 || ok.n_lanes > s->o.n_lanes)
 		return malformed(RJI_MSG_HELLO_OK, err);
 	s->o.n_lanes = ok.n_lanes;
+	s->model.round_trip_ns = rji_now_ns() - asked_at; /* until READY measures it again */
 	s->peer_keep_ms = ok.outcome_keep_ms;
 	s->fig.n_lanes = ok.n_lanes;
 	return 0;
@@ -109,7 +112,6 @@ static int agree(struct rj_session *s, struct rj_error *err)
 /* The VMM's own description of the guest, for the destination's VMM to judge. */
 static int set_up(struct rj_session *s, struct rj_error *err)
 {
-	uint64_t asked_at = rji_now_ns();
 	struct rji_cursor c;
 	struct rji_msg *msg;
 	int ret;
@@ -119,8 +121,6 @@ static int set_up(struct rj_session *s, struct rj_error *err)
 	ret = exchange(s, RJI_MSG_SETUP, &c, RJI_MSG_SETUP_OK, 0, &msg, err);
 	if (ret < 0)
 		return ret;
-	/* until READY measures it without the VMM */
-	s->model.round_trip_ns = rji_now_ns() - asked_at;
 	pthread_mutex_lock(&s->reply_lock);
 	s->reply = malloc(msg->len_bytes + 1);
 	if (s->reply) {

@@ -133,6 +133,8 @@ int rji_rdma_route(const char *devices, const char *host, uint16_t port, uint32_
 
 	if (ret < 0)
 		return ret;
+	if (!host[0])
+		return any_device(devices, route_p, err);
 	ret = rji_rdma_resolve_host(host, port, &to, err);
 	if (ret)
 		return ret;

@@ -289,6 +289,16 @@ static int listen_one(const struct addrinfo *ai, int *fd_p)
 	return 0;
 }
 
+static const char *listen_cure(int ret)
+{
+	switch (ret) {
+	case -EADDRINUSE: return "choose another port; 0 takes any free one";
+	case -EADDRNOTAVAIL: return "write an address of this machine, or none for all of them";
+	case -EACCES: return "ports below 1024 are root's; choose a higher one";
+	default: return "check the address";
+	}
+}
+
 int rji_socket_listen(const struct rji_uri *at, int *fd_p, struct rj_error *err)
 {
 	struct addrinfo *list;
@@ -308,14 +318,10 @@ int rji_socket_listen(const struct rji_uri *at, int *fd_p, struct rj_error *err)
 	for (struct addrinfo *ai = list; ai && ret < 0 && !at->host[0]; ai = ai->ai_next)
 		ret = listen_one(ai, fd_p);
 	freeaddrinfo(list);
-	if (ret == -EADDRINUSE)
-		return rji_fail_sys(
-			err, ret, -ret,
-			"cannot listen at %s port %u; choose another port (0: any free one)",
-			at->host[0] ? at->host : "any address", at->port);
 	if (ret < 0)
-		return rji_fail_sys(err, ret, -ret, "cannot listen at %s port %u",
-				    at->host[0] ? at->host : "any address", at->port);
+		return rji_fail_sys(err, ret, -ret, "cannot listen at %s port %u (%s)",
+				    at->host[0] ? at->host : "any address", at->port,
+				    listen_cure(ret));
 	return 0;
 }
 

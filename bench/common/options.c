@@ -29,8 +29,10 @@ static void print_help(const struct bench_program *p)
 		else
 			printf("  %-28s  %s\n", left, o->help);
 	}
-	printf("  %-28s  %s\n  %-28s  %s\n", "--help", "show this", "--version", "show the version");
-	printf("\nSizes and rates: K, M, G, T are powers of 1024.\n%s", p->example ? p->example : "");
+	printf("  %-28s  %s\n  %-28s  %s\n", "--help", "show this", "--version",
+	       "show the version");
+	printf("\nSizes and rates: K, M, G, T are powers of 1024.\n%s",
+	       p->example ? p->example : "");
 }
 
 static bool is_choice(const char *choices, const char *text)
@@ -55,8 +57,8 @@ static int store_number(const struct bench_option *o, const char *text, char *wh
 	errno = 0;
 	v = strtoul(text, &end, 10);
 	if (*text < '0' || *text > '9' || *end || errno || v < o->min || v > o->max) {
-		snprintf(why, why_bytes, "--%s %s: write a number from %u to %u", o->name, text, o->min,
-			 o->max);
+		snprintf(why, why_bytes, "--%s %s: write a number from %u to %u", o->name, text,
+			 o->min, o->max);
 		return -EINVAL;
 	}
 	*(uint32_t *)o->value = (uint32_t)v;
@@ -66,24 +68,21 @@ static int store_number(const struct bench_option *o, const char *text, char *wh
 static int store(const struct bench_option *o, const char *text, char *why, size_t why_bytes)
 {
 	switch (o->kind) {
-	case OPTION_FLAG:
-		*(bool *)o->value = true;
-		return 0;
+	case OPTION_FLAG: *(bool *)o->value = true; return 0;
 	case OPTION_CHOICE:
 		if (!is_choice(o->argument, text)) {
-			snprintf(why, why_bytes, "--%s %s: write one of %s", o->name, text, o->argument);
+			snprintf(why, why_bytes, "--%s %s: write one of %s", o->name, text,
+				 o->argument);
 			return -EINVAL;
 		}
 		*(const char **)o->value = text;
 		return 0;
-	case OPTION_TEXT:
-		*(const char **)o->value = text;
-		return 0;
-	case OPTION_NUMBER:
-		return store_number(o, text, why, why_bytes);
+	case OPTION_TEXT: *(const char **)o->value = text; return 0;
+	case OPTION_NUMBER: return store_number(o, text, why, why_bytes);
 	case OPTION_BYTES:
 		if (units_parse(text, o->value) < 0) {
-			snprintf(why, why_bytes, "--%s %s: write a size such as 512M or 4G", o->name, text);
+			snprintf(why, why_bytes, "--%s %s: write a size such as 512M or 4G",
+				 o->name, text);
 			return -EINVAL;
 		}
 		return 0;
@@ -98,8 +97,8 @@ int options_parse(const struct bench_program *p, int argc, char **argv, char *wh
 
 	for (size_t i = 0; i < p->n_options && i < MAX_OPTIONS; i++)
 		table[i] = (struct option){ p->options[i].name,
-					    p->options[i].kind == OPTION_FLAG ? no_argument :
-										required_argument,
+					    p->options[i].kind == OPTION_FLAG ? no_argument
+									      : required_argument,
 					    NULL, (int)i };
 	table[help] = (struct option){ "help", no_argument, NULL, help };
 	table[version] = (struct option){ "version", no_argument, NULL, version };
@@ -116,7 +115,8 @@ int options_parse(const struct bench_program *p, int argc, char **argv, char *wh
 			return 1;
 		}
 		if (which == '?') {
-			snprintf(why, why_bytes, "%s: unknown, or its value is missing; see %s --help",
+			snprintf(why, why_bytes,
+				 "%s: unknown, or its value is missing; see %s --help",
 				 argv[optind - 1], p->name);
 			return -EINVAL;
 		}

@@ -18,7 +18,7 @@ enum option_kind {
 };
 
 struct bench_option {
-	const char *name;    /* without the dashes */
+	const char *name; /* without the dashes */
 	enum option_kind kind;
 	void *value;
 	const char *argument; /* shown in --help; OPTION_CHOICE: the choices */
@@ -27,21 +27,35 @@ struct bench_option {
 };
 
 /* One line of the table each. */
-#define BENCH_FLAG(name_, value_, help_) { .name = name_, .kind = OPTION_FLAG, .value = value_, .help = help_ }
+#define BENCH_FLAG(name_, value_, help_)                                                           \
+	{                                                                                          \
+		.name = name_, .kind = OPTION_FLAG, .value = value_, .help = help_                 \
+	}
 #define BENCH_TEXT(name_, value_, argument_, help_)                                                \
-	{ .name = name_, .kind = OPTION_TEXT, .value = value_, .argument = argument_, .help = help_ }
+	{                                                                                          \
+		.name = name_, .kind = OPTION_TEXT, .value = value_, .argument = argument_,        \
+		.help = help_                                                                      \
+	}
 #define BENCH_BYTES(name_, value_, argument_, help_)                                               \
-	{ .name = name_, .kind = OPTION_BYTES, .value = value_, .argument = argument_, .help = help_ }
+	{                                                                                          \
+		.name = name_, .kind = OPTION_BYTES, .value = value_, .argument = argument_,       \
+		.help = help_                                                                      \
+	}
 #define BENCH_CHOICE(name_, value_, choices_, help_)                                               \
-	{ .name = name_, .kind = OPTION_CHOICE, .value = value_, .argument = choices_, .help = help_ }
+	{                                                                                          \
+		.name = name_, .kind = OPTION_CHOICE, .value = value_, .argument = choices_,       \
+		.help = help_                                                                      \
+	}
 #define BENCH_NUMBER(name_, value_, argument_, min_, max_, help_)                                  \
-	{ .name = name_, .kind = OPTION_NUMBER, .value = value_, .argument = argument_,            \
-	  .help = help_, .min = min_, .max = max_ }
+	{                                                                                          \
+		.name = name_, .kind = OPTION_NUMBER, .value = value_, .argument = argument_,      \
+		.help = help_, .min = min_, .max = max_                                            \
+	}
 
 struct bench_program {
 	const char *name;
-	const char *summary;  /* a sentence or two, for --help */
-	const char *example;  /* lines at the end of --help */
+	const char *summary; /* a sentence or two, for --help */
+	const char *example; /* lines at the end of --help */
 	const struct bench_option *options;
 	size_t n_options;
 };
@@ -53,6 +67,7 @@ struct bench_program {
  * Parse. 0: go on. 1: --help or --version was printed, exit with 0. -EINVAL: a usage error, with a one-line why that names
  * the option and says what is expected.
  */
-int options_parse(const struct bench_program *p, int argc, char **argv, char *why, size_t why_bytes);
+int options_parse(const struct bench_program *p, int argc, char **argv, char *why,
+		  size_t why_bytes);
 
 #endif

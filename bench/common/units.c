@@ -42,8 +42,11 @@ const char *units_bytes(char *buf, size_t buf_bytes, uint64_t bytes)
 		step++;
 	}
 	if (step)
-		snprintf(buf, buf_bytes, "%.*f %ciB", value < 10 ? 2 : value < 100 ? 1 : 0, value,
-			 letters[step - 1]);
+		snprintf(buf, buf_bytes, "%.*f %ciB",
+			 value < 10    ? 2
+			 : value < 100 ? 1
+				       : 0,
+			 value, letters[step - 1]);
 	else
 		snprintf(buf, buf_bytes, "%llu B", (unsigned long long)bytes);
 	return buf;

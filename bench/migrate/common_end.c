@@ -70,7 +70,8 @@ void result_fail(struct migrate_result *res, const char *fmt, ...)
 	va_end(ap);
 }
 
-void result_of_session(struct migrate_result *res, struct rj_session *s, int status, enum rj_outcome runs)
+void result_of_session(struct migrate_result *res, struct rj_session *s, int status,
+		       enum rj_outcome runs)
 {
 	static const char *const where[] = { [RJ_RUNS_AT_SOURCE] = "source",
 					     [RJ_RUNS_AT_DESTINATION] = "destination",
@@ -83,10 +84,11 @@ void result_of_session(struct migrate_result *res, struct rj_session *s, int sta
 	res->runs_at = where[runs];
 	res->status = "completed";
 	if (status < 0) {
-		res->status = runs == RJ_RUNS_UNKNOWN	  ? "unknown" :
-			      status == RJ_E_CANCELLED ? "cancelled" :
-							 "failed";
+		res->status = runs == RJ_RUNS_UNKNOWN	 ? "unknown"
+			      : status == RJ_E_CANCELLED ? "cancelled"
+							 : "failed";
 		rj_error_detail(s, &e);
-		snprintf(res->error, sizeof(res->error), "%s", e.text[0] ? e.text : rj_strerror(status));
+		snprintf(res->error, sizeof(res->error), "%s",
+			 e.text[0] ? e.text : rj_strerror(status));
 	}
 }

@@ -86,7 +86,8 @@ static void inspect(struct destination_end *end)
 	char why[MIGRATE_TEXT] = "";
 
 	if (page_sums_take(end->guest, &end->sums) < 0)
-		snprintf(end->res->verify_text, sizeof(end->res->verify_text), "no memory to compare memory");
+		snprintf(end->res->verify_text, sizeof(end->res->verify_text),
+			 "no memory to compare memory");
 	if (guest_check(end->guest, why, sizeof(why)) < 0) {
 		end->res->verified = 0;
 		snprintf(end->res->verify_text, sizeof(end->res->verify_text), "%s", why);
@@ -135,7 +136,9 @@ static void watch_it_run_on(struct destination_end *end)
 	nanosleep(&moment, NULL);
 	end->res->counter_after = guest_counter(end->guest);
 	if (end->res->counter_after <= end->res->counter_before)
-		result_fail(end->res, "the guest arrived but stands still: its heartbeat counter does not grow");
+		result_fail(
+			end->res,
+			"the guest arrived but stands still: its heartbeat counter does not grow");
 	guest_pause(end->guest);
 	guest_beats(end->guest, &end->res->beats);
 }
@@ -148,11 +151,11 @@ static void verify(struct destination_end *end)
 	if (!end->sums.sum || !end->verifier)
 		return;
 	if (res->verified == 0) /* the guest's own records say so already */
-		verifier_compare(end->verifier, &end->sums, SOURCE_BRINGS_SUMS_MS, (char[MIGRATE_TEXT]){ 0 },
-				 MIGRATE_TEXT);
+		verifier_compare(end->verifier, &end->sums, SOURCE_BRINGS_SUMS_MS,
+				 (char[MIGRATE_TEXT]){ 0 }, MIGRATE_TEXT);
 	else {
-		equal = verifier_compare(end->verifier, &end->sums, SOURCE_BRINGS_SUMS_MS, res->verify_text,
-					 sizeof(res->verify_text));
+		equal = verifier_compare(end->verifier, &end->sums, SOURCE_BRINGS_SUMS_MS,
+					 res->verify_text, sizeof(res->verify_text));
 		res->verified = equal;
 	}
 }
@@ -181,11 +184,13 @@ static void receive(struct destination_end *end, struct rj_session *s, const cha
 	if (ret == 0 && end->o->verify)
 		verify(end);
 	if (rj_linger_ms(s))
-		progress_say("the source may not know yet: answering it for up to %u ms more", rj_linger_ms(s));
+		progress_say("the source may not know yet: answering it for up to %u ms more",
+			     rj_linger_ms(s));
 }
 
 void destination_run(struct rj_env *env, const struct migrate_opts *o, const char *uri,
-		     void (*listening)(void *arg, const char *uri), void *arg, struct migrate_result *res)
+		     void (*listening)(void *arg, const char *uri), void *arg,
+		     struct migrate_result *res)
 {
 	struct destination_end end = { .o = o, .res = res };
 	struct rj_session *s = NULL;

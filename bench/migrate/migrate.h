@@ -37,63 +37,68 @@ enum migrate_exit {
 
 struct migrate_opts {
 	const char *transport, *guest, *workload_text, *listen, *to, *progress_text, *strict_text;
-	const char *break_text;  /* tests */
+	const char *break_text; /* tests */
 	uint64_t size_bytes, bandwidth_bytes_per_s;
 	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed;
 	bool verify, json, verbose;
 	/* understood */
 	struct guest_workload workload;
 	enum guest_kind kind;
-	const char *guest_why;   /* why another kind than the usual one; or NULL */
+	const char *guest_why; /* why another kind than the usual one; or NULL */
 	bool progress;
 };
 
 /* What came of it. Written by one thread, read when it is over. */
 struct migrate_result {
-	const char *role;        /* "source", "destination", or NULL: both */
-	const char *status;      /* completed, cancelled, failed, unknown */
-	const char *runs_at;     /* source, destination, unknown */
+	const char *role;    /* "source", "destination", or NULL: both */
+	const char *status;  /* completed, cancelled, failed, unknown */
+	const char *runs_at; /* source, destination, unknown */
 	char error[MIGRATE_TEXT];
 	char transport[16];
 	const char *guest;
-	struct rj_stats st;      /* this side's */
+	struct rj_stats st; /* this side's */
 	uint32_t max_downtime_ms;
 	uint64_t verify_ns;
-	int verified;            /* 1, 0, -1: not asked for, or it did not come to it */
+	int verified; /* 1, 0, -1: not asked for, or it did not come to it */
 	char verify_text[MIGRATE_TEXT];
 	struct guest_beats beats;
 	uint64_t counter_before, counter_after; /* around the switchover, or the failure */
-	uint64_t peer_cpu_ns;    /* the other side's, where known */
+	uint64_t peer_cpu_ns;			/* the other side's, where known */
 	bool peer_cpu_known;
 };
 
 /* --- route.c --- */
 
 struct migrate_route {
-	char uri[MIGRATE_URI];   /* one command: what the child listens at, port 0 */
+	char uri[MIGRATE_URI]; /* one command: what the child listens at, port 0 */
 	char transport[16];
 	char why[RJ_PLAN_TEXT_BYTES];
 	bool software;
 };
 
 /* Both ends here: pick an address for the transport asked for. 0 or negative with why. */
-int route_local(struct rj_env *env, const char *transport, struct migrate_route *r, char *why, size_t why_bytes);
+int route_local(struct rj_env *env, const char *transport, struct migrate_route *r, char *why,
+		size_t why_bytes);
 /* --listen or --to: as the URI says, auto:// decided. */
 int route_uri(struct rj_env *env, const char *uri, const char *transport, struct migrate_route *r,
 	      char *why, size_t why_bytes);
 
 /* --- the two ends; each returns when its session is over --- */
 
-void source_run(struct rj_env *env, const struct migrate_opts *o, const char *uri, struct migrate_result *res);
+void source_run(struct rj_env *env, const struct migrate_opts *o, const char *uri,
+		struct migrate_result *res);
 /* listening(arg, uri) is told the real address. */
 void destination_run(struct rj_env *env, const struct migrate_opts *o, const char *uri,
-		     void (*listening)(void *arg, const char *uri), void *arg, struct migrate_result *res);
+		     void (*listening)(void *arg, const char *uri), void *arg,
+		     struct migrate_result *res);
 
 /* What both do alike: options, cancel on SIGINT and SIGTERM, what a session ended with. */
 void migrate_opts_to_session(const struct migrate_opts *o, const char *uri, struct rj_opts *so);
 void cancel_by_signals(struct rj_session *s); /* NULL: not any more */
-void result_of_session(struct migrate_result *res, struct rj_session *s, int status, enum rj_outcome runs);
-void result_fail(struct migrate_result *res, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void result_of_session(struct migrate_result *res, struct rj_session *s, int status,
+		       enum rj_outcome runs);
+void result_fail(struct migrate_result *res, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* --- verify.c --- */
 
@@ -110,11 +115,12 @@ void page_sums_free(struct page_sums *sums);
 struct verifier;
 int verifier_open(struct verifier **v_p, void *reply, size_t reply_bytes); /* length of the reply */
 /* Wait for the source and compare. 1: equal; 0: not, text says where; -1: it did not come. */
-int verifier_compare(struct verifier *v, const struct page_sums *mine, uint32_t timeout_ms, char *text, size_t text_bytes);
+int verifier_compare(struct verifier *v, const struct page_sums *mine, uint32_t timeout_ms,
+		     char *text, size_t text_bytes);
 void verifier_close(struct verifier **v_p);
 /* The source's side. Same results. */
-int verify_at_destination(const char *uri, const void *reply, size_t reply_bytes, const struct page_sums *mine,
-			  char *text, size_t text_bytes);
+int verify_at_destination(const char *uri, const void *reply, size_t reply_bytes,
+			  const struct page_sums *mine, char *text, size_t text_bytes);
 
 /* --- pair.c --- */
 

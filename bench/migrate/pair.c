@@ -28,7 +28,7 @@ extern char **environ;
 
 struct child {
 	pid_t pid;
-	int fd;         /* its reports */
+	int fd; /* its reports */
 	size_t got;
 	char text[16384];
 };
@@ -42,12 +42,14 @@ void pair_tell_listening(void *fd, const char *uri)
 
 void pair_tell_result(int fd, const struct migrate_result *res)
 {
-	json_t *o = json_pack("{s:s,s:s,s:s,s:I,s:I,s:i,s:s,s:I,s:I,s:I,s:I,s:I}", "status", res->status, "error",
-			      res->error, "runs_at", res->runs_at, "cpu_ns", (json_int_t)res->st.cpu_ns, "verify_ns",
-			      (json_int_t)res->verify_ns, "verified", res->verified, "verify_text", res->verify_text,
+	json_t *o = json_pack("{s:s,s:s,s:s,s:I,s:I,s:i,s:s,s:I,s:I,s:I,s:I,s:I}", "status",
+			      res->status, "error", res->error, "runs_at", res->runs_at, "cpu_ns",
+			      (json_int_t)res->st.cpu_ns, "verify_ns", (json_int_t)res->verify_ns,
+			      "verified", res->verified, "verify_text", res->verify_text,
 			      "counter_before", (json_int_t)res->counter_before, "counter_after",
-			      (json_int_t)res->counter_after, "gap_max_ns", (json_int_t)res->beats.gap_max_ns,
-			      "gap_p99_ns", (json_int_t)res->beats.gap_p99_ns, "resumed_at_ns",
+			      (json_int_t)res->counter_after, "gap_max_ns",
+			      (json_int_t)res->beats.gap_max_ns, "gap_p99_ns",
+			      (json_int_t)res->beats.gap_p99_ns, "resumed_at_ns",
 			      (json_int_t)res->st.resumed_at_ns);
 
 	json_dumpfd(o, fd, JSON_COMPACT);
@@ -58,7 +60,8 @@ void pair_tell_result(int fd, const struct migrate_result *res)
 
 /* --- in the parent --- */
 
-static int start_child(const struct migrate_opts *o, const struct migrate_route *route, struct child *c)
+static int start_child(const struct migrate_opts *o, const struct migrate_route *route,
+		       struct child *c)
 {
 	char fd_text[16], lanes[16];
 	const char *argv[16];
@@ -94,7 +97,8 @@ static int start_child(const struct migrate_opts *o, const struct migrate_route 
 	posix_spawnattr_setsigmask(&attr, &none);
 	/* A group of its own: Ctrl-C cancels at the source, which tells the destination. */
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
-	ret = posix_spawn(&c->pid, "/proc/self/exe", &actions, &attr, (char **)(uintptr_t)argv, environ);
+	ret = posix_spawn(&c->pid, "/proc/self/exe", &actions, &attr, (char **)(uintptr_t)argv,
+			  environ);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
 	close(pipe_fd[1]);
@@ -207,7 +211,8 @@ void pair_run(struct rj_env *env, const struct migrate_opts *o, const struct mig
 	int ret = c ? start_child(o, route, c) : -ENOMEM;
 
 	if (ret < 0) {
-		result_fail(res, "cannot start the destination as a second process: %s", rj_strerror(ret));
+		result_fail(res, "cannot start the destination as a second process: %s",
+			    rj_strerror(ret));
 		free(c);
 		return;
 	}
@@ -215,7 +220,9 @@ void pair_run(struct rj_env *env, const struct migrate_opts *o, const struct mig
 	if (line && !strncmp(line, LISTENING, strlen(LISTENING))) {
 		progress_say("listening  %s (process %d)", line + strlen(LISTENING), (int)c->pid);
 		source_run(env, o, line + strlen(LISTENING), res);
-		line = strcmp(res->status, "failed") || res->st.total_ns ? next_line(c, &at, FINISH_MS) : NULL;
+		line = strcmp(res->status, "failed") || res->st.total_ns
+			       ? next_line(c, &at, FINISH_MS)
+			       : NULL;
 		if (line)
 			merge(res, line);
 	} else if (line) {

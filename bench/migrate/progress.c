@@ -43,12 +43,14 @@ void progress_log(void *arg, enum rj_log_level level, const char *line)
 
 void progress_plan(const struct migrate_opts *o, const struct migrate_route *r)
 {
-	static const char *const kinds[] = { "KVM guest", "synthetic guest (threads of this process)",
+	static const char *const kinds[] = { "KVM guest",
+					     "synthetic guest (threads of this process)",
 					     "marked guest (sparse memory, nothing written)" };
 
 	progress_say("plan");
-	progress_say("  guest      %s, %s, workload %s%s%s", kinds[o->kind], UNITS_BYTES(o->size_bytes),
-		     o->workload_text, o->guest_why ? "; " : "", o->guest_why ? o->guest_why : "");
+	progress_say("  guest      %s, %s, workload %s%s%s", kinds[o->kind],
+		     UNITS_BYTES(o->size_bytes), o->workload_text, o->guest_why ? "; " : "",
+		     o->guest_why ? o->guest_why : "");
 	progress_say("  transport  %s: %s", r->transport, r->why);
 	if (o->n_lanes)
 		progress_say("  lanes      %u", o->n_lanes);
@@ -62,26 +64,24 @@ void progress_plan(const struct migrate_opts *o, const struct migrate_route *r)
 
 static void say_round(const struct rj_round *r)
 {
-	progress_say("%-8s %-3u %9s sent in %6.0f ms, %10s; then dirty %9s (%s); stopping now would take %.1f ms",
-		     r->round == 1 ? "bulk" : "round", r->round, UNITS_BYTES(r->bytes),
-		     (double)r->duration_ns / 1e6, UNITS_RATE(r->rate_bytes_per_s), UNITS_BYTES(r->dirty_bytes),
-		     UNITS_RATE(r->dirty_rate_bytes_per_s), (double)r->predicted_downtime_ns / 1e6);
+	progress_say(
+		"%-8s %-3u %9s sent in %6.0f ms, %10s; then dirty %9s (%s); stopping now would take %.1f ms",
+		r->round == 1 ? "bulk" : "round", r->round, UNITS_BYTES(r->bytes),
+		(double)r->duration_ns / 1e6, UNITS_RATE(r->rate_bytes_per_s),
+		UNITS_BYTES(r->dirty_bytes), UNITS_RATE(r->dirty_rate_bytes_per_s),
+		(double)r->predicted_downtime_ns / 1e6);
 }
 
 void progress_event(const struct rj_event *ev)
 {
 	switch (ev->type) {
 	case RJ_EV_STATE:
-		if (ev->u.state.state >= RJ_STATE_STOPPING && ev->u.state.state <= RJ_STATE_COMMITTED)
+		if (ev->u.state.state >= RJ_STATE_STOPPING &&
+		    ev->u.state.state <= RJ_STATE_COMMITTED)
 			progress_say("switchover   %s", rj_state_name(ev->u.state.state));
 		break;
-	case RJ_EV_ROUND:
-		say_round(&ev->u.round);
-		break;
-	case RJ_EV_WARN:
-		progress_say("note         %s", ev->u.warn.text);
-		break;
-	default:
-		break;
+	case RJ_EV_ROUND: say_round(&ev->u.round); break;
+	case RJ_EV_WARN: progress_say("note         %s", ev->u.warn.text); break;
+	default: break;
 	}
 }

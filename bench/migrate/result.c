@@ -11,8 +11,11 @@ static const struct {
 	const char *name;
 	size_t offset;
 } terms[] = {
-#define TERM(name) { #name, offsetof(struct rj_downtime_terms, name##_ns) }
-	TERM(pause), TERM(harvest), TERM(send), TERM(fence), TERM(save),
+#define TERM(name)                                                                                 \
+	{                                                                                          \
+#name, offsetof(struct rj_downtime_terms, name##_ns)                               \
+	}
+	TERM(pause), TERM(harvest), TERM(send),	    TERM(fence),  TERM(save),
 	TERM(load),  TERM(revoke),  TERM(handover), TERM(resume),
 #undef TERM
 };
@@ -52,9 +55,9 @@ static json_t *terms_object(const struct rj_downtime_terms *t)
 static json_t *pages_object(const struct rj_page_counts *p)
 {
 	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "normal", (json_int_t)p->normal, "zero",
-			 (json_int_t)p->zero, "hole", (json_int_t)p->hole, "free", (json_int_t)p->free_pages,
-			 "same", (json_int_t)p->same, "delta", (json_int_t)p->delta, "compressed",
-			 (json_int_t)p->compressed);
+			 (json_int_t)p->zero, "hole", (json_int_t)p->hole, "free",
+			 (json_int_t)p->free_pages, "same", (json_int_t)p->same, "delta",
+			 (json_int_t)p->delta, "compressed", (json_int_t)p->compressed);
 }
 
 static void set_int(json_t *o, const char *key, uint64_t v)
@@ -86,7 +89,8 @@ static json_t *to_json(const struct migrate_result *res)
 	json_object_set_new(o, "downtime_terms", terms_object(&st->downtime));
 	json_object_set_new(o, "predicted_terms", terms_object(&st->predicted));
 	json_object_set_new(o, "verify_ms", ms(res->verify_ns));
-	json_object_set_new(o, "verified", res->verified < 0 ? json_null() : json_boolean(res->verified));
+	json_object_set_new(o, "verified",
+			    res->verified < 0 ? json_null() : json_boolean(res->verified));
 	json_object_set_new(o, "verify_text", text_or_null(res->verify_text));
 	set_int(o, "counter_before", res->counter_before);
 	set_int(o, "counter_after", res->counter_after);
@@ -97,7 +101,8 @@ static json_t *to_json(const struct migrate_result *res)
 	json_object_set_new(o, "guest_gap_max_ms", ms(res->beats.gap_max_ns));
 	json_object_set_new(o, "guest_gap_p99_ms", ms(res->beats.gap_p99_ns));
 	set_int(o, "request_max_us", st->request_max_ns / 1000);
-	json_object_set_new(o, "request_max", json_string(rj_event_name((enum rj_event_type)st->request_max_type)));
+	json_object_set_new(o, "request_max",
+			    json_string(rj_event_name((enum rj_event_type)st->request_max_type)));
 	set_int(o, "collect_max_us", st->collect_max_ns / 1000);
 	set_int(o, "rearm_max_us", st->rearm_max_ns / 1000);
 	json_object_set_new(o, "tracker_start_ms", ms(st->tracker_start_ns));
@@ -108,9 +113,9 @@ static json_t *to_json(const struct migrate_result *res)
 	set_int(o, "state_bytes", st->state_bytes);
 	json_object_set_new(o, "source_cpu_s", is_destination ? json_null() : seconds(st->cpu_ns));
 	json_object_set_new(o, "destination_cpu_s",
-			    is_destination	   ? seconds(st->cpu_ns) :
-			    res->peer_cpu_known ? seconds(res->peer_cpu_ns) :
-						  json_null());
+			    is_destination	  ? seconds(st->cpu_ns)
+			    : res->peer_cpu_known ? seconds(res->peer_cpu_ns)
+						  : json_null());
 	return o;
 }
 
@@ -130,7 +135,8 @@ enum migrate_exit result_exit(const struct migrate_result *res)
 		return MIGRATE_UNKNOWN;
 	if (!strcmp(res->status, "cancelled"))
 		return MIGRATE_CANCELLED;
-	return strcmp(res->status, "completed") || res->verified == 0 ? MIGRATE_FAILED : MIGRATE_COMPLETED;
+	return strcmp(res->status, "completed") || res->verified == 0 ? MIGRATE_FAILED
+								      : MIGRATE_COMPLETED;
 }
 
 /* --- for people --- */
@@ -139,24 +145,28 @@ static void print_downtime(const struct migrate_result *res)
 {
 	const struct rj_stats *st = &res->st;
 
-	printf("  downtime     %.1f ms of %u ms allowed (predicted %.1f ms)\n", (double)st->downtime_ns / 1e6,
-	       res->max_downtime_ms, (double)st->predicted_downtime_ns / 1e6);
+	printf("  downtime     %.1f ms of %u ms allowed (predicted %.1f ms)\n",
+	       (double)st->downtime_ns / 1e6, res->max_downtime_ms,
+	       (double)st->predicted_downtime_ns / 1e6);
 	for (size_t i = 0; i < N_TERMS; i++)
 		printf("    %-10s %8.2f ms  (predicted %.2f)\n", terms[i].name,
-		       (double)term_ns(&st->downtime, i) / 1e6, (double)term_ns(&st->predicted, i) / 1e6);
+		       (double)term_ns(&st->downtime, i) / 1e6,
+		       (double)term_ns(&st->predicted, i) / 1e6);
 }
 
 static void print_memory(const struct migrate_result *res)
 {
 	if (res->verified < 0)
-		printf("  memory       not compared%s%s\n", res->verify_text[0] ? ": " : " (--verify does)",
-		       res->verify_text);
+		printf("  memory       not compared%s%s\n",
+		       res->verify_text[0] ? ": " : " (--verify does)", res->verify_text);
 	else
-		printf("  memory       %s: %s\n", res->verified ? "verified" : "WRONG", res->verify_text);
+		printf("  memory       %s: %s\n", res->verified ? "verified" : "WRONG",
+		       res->verify_text);
 	if (res->counter_after)
 		printf("  counters     %s: heartbeat %llu when paused, %llu after\n",
 		       res->counter_after > res->counter_before ? "go on" : "STAND STILL",
-		       (unsigned long long)res->counter_before, (unsigned long long)res->counter_after);
+		       (unsigned long long)res->counter_before,
+		       (unsigned long long)res->counter_after);
 }
 
 static void print_failure(const struct migrate_result *res)

@@ -10,15 +10,6 @@
 
 #include "bench/migrate/migrate.h"
 
-static int fail_plan(const char *uri, int ret, char *why, size_t why_bytes)
-{
-	if (ret == RJ_E_URI)
-		snprintf(why, why_bytes, "'%s' is not a URI this can use; write rdma://HOST:PORT, tcp://HOST:PORT, null://HOST:PORT, auto://HOST:PORT or unix:///PATH", uri);
-	else
-		snprintf(why, why_bytes, "%s: %s", uri, rj_strerror(ret));
-	return ret;
-}
-
 /* An address of this machine that an RDMA device reaches. */
 static int find_rdma_address(struct rj_env *env, struct migrate_route *r)
 {
@@ -34,10 +25,13 @@ static int find_rdma_address(struct rj_env *env, struct migrate_route *r)
 
 		if ((family != AF_INET && family != AF_INET6) || at->ifa_flags & IFF_LOOPBACK)
 			continue;
-		if (getnameinfo(at->ifa_addr, family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6),
+		if (getnameinfo(at->ifa_addr,
+				family == AF_INET ? sizeof(struct sockaddr_in)
+						  : sizeof(struct sockaddr_in6),
 				host, sizeof(host), NULL, 0, NI_NUMERICHOST))
 			continue;
-		snprintf(uri, sizeof(uri), strchr(host, ':') ? "rdma://[%s]:0" : "rdma://%s:0", host);
+		snprintf(uri, sizeof(uri), strchr(host, ':') ? "rdma://[%s]:0" : "rdma://%s:0",
+			 host);
 		if (rj_plan(env, uri, &plan) < 0)
 			continue;
 		found = 0;
@@ -50,7 +44,8 @@ static int find_rdma_address(struct rj_env *env, struct migrate_route *r)
 	return found;
 }
 
-int route_local(struct rj_env *env, const char *transport, struct migrate_route *r, char *why, size_t why_bytes)
+int route_local(struct rj_env *env, const char *transport, struct migrate_route *r, char *why,
+		size_t why_bytes)
 {
 	bool any = !strcmp(transport, "auto");
 
@@ -61,16 +56,20 @@ int route_local(struct rj_env *env, const char *transport, struct migrate_route 
 		if (!ret)
 			return 0;
 		if (!any) {
-			snprintf(why, why_bytes, "no RDMA device of this machine reaches one of its own addresses: load its driver, or try software RDMA (rdma link add rxe0 type rxe netdev IF), or use --transport tcp");
+			snprintf(
+				why, why_bytes,
+				"no RDMA device of this machine reaches one of its own addresses: load its driver, or try software RDMA (rdma link add rxe0 type rxe netdev IF), or use --transport tcp");
 			return ret;
 		}
-		snprintf(r->why, sizeof(r->why), "no RDMA device reaches an address of this machine");
+		snprintf(r->why, sizeof(r->why),
+			 "no RDMA device reaches an address of this machine");
 		transport = "tcp";
 	} else {
 		snprintf(r->why, sizeof(r->why), "asked for");
 	}
 	if (!strcmp(transport, "unix"))
-		snprintf(r->uri, sizeof(r->uri), "unix:///tmp/ramjet-migrate-%d.sock", (int)getpid());
+		snprintf(r->uri, sizeof(r->uri), "unix:///tmp/ramjet-migrate-%d.sock",
+			 (int)getpid());
 	else
 		snprintf(r->uri, sizeof(r->uri), "%s://127.0.0.1:0", transport);
 	snprintf(r->transport, sizeof(r->transport), "%s", transport);
@@ -87,9 +86,12 @@ int route_uri(struct rj_env *env, const char *uri, const char *transport, struct
 	memset(r, 0, sizeof(*r));
 	ret = rj_plan(env, uri, &plan);
 	if (ret < 0)
-		return fail_plan(uri, ret, why, why_bytes);
+		snprintf(why, why_bytes, "%s", plan.why);
+	if (ret < 0)
+		return ret;
 	if (strcmp(transport, "auto") && strcmp(transport, plan.transport)) {
-		snprintf(why, why_bytes, "--transport %s contradicts %s: leave one of them out", transport, uri);
+		snprintf(why, why_bytes, "--transport %s contradicts %s: leave one of them out",
+			 transport, uri);
 		return RJ_E_URI;
 	}
 	snprintf(r->uri, sizeof(r->uri), "%s%s", plan.transport, rest);

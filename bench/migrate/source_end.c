@@ -117,14 +117,17 @@ static void migrate(struct source_end *end, struct rj_session *s, const char *ur
 	guest_beats(end->guest, &end->res->beats);
 }
 
-void source_run(struct rj_env *env, const struct migrate_opts *o, const char *uri, struct migrate_result *res)
+void source_run(struct rj_env *env, const struct migrate_opts *o, const char *uri,
+		struct migrate_result *res)
 {
 	struct source_end end = { .o = o, .res = res };
-	struct guest_opts go = { .kind = o->kind,
-				 .size_bytes = o->size_bytes,
-				 .workload = o->workload,
-				 .seed = o->seed,
-				 .break_device_tracking = o->break_text && !strcmp(o->break_text, "device-tracking") };
+	struct guest_opts go = {
+		.kind = o->kind,
+		.size_bytes = o->size_bytes,
+		.workload = o->workload,
+		.seed = o->seed,
+		.break_device_tracking = o->break_text && !strcmp(o->break_text, "device-tracking")
+	};
 	struct rj_session *s = NULL;
 	char why[MIGRATE_TEXT] = "";
 	uint8_t blob[1024];

@@ -42,7 +42,7 @@ struct offer {
 };
 
 struct answer {
-	int64_t equal;    /* 1, 0 */
+	int64_t equal; /* 1, 0 */
 	char text[MIGRATE_TEXT];
 };
 
@@ -111,7 +111,8 @@ int verifier_open(struct verifier **v_p, void *reply_p, size_t reply_bytes)
 	v->listen_fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	setsockopt(v->listen_fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
 	if (v->listen_fd < 0 || bind(v->listen_fd, (struct sockaddr *)&any, sizeof(any)) < 0 ||
-	    listen(v->listen_fd, 4) < 0 || getsockname(v->listen_fd, (struct sockaddr *)&any, &len) < 0 ||
+	    listen(v->listen_fd, 4) < 0 ||
+	    getsockname(v->listen_fd, (struct sockaddr *)&any, &len) < 0 ||
 	    getrandom(&v->key, sizeof(v->key), 0) != sizeof(v->key)) {
 		verifier_close(&v);
 		return -errno;
@@ -143,7 +144,8 @@ static void compare(const struct page_sums *mine, const uint64_t *theirs, struct
 	}
 	a->equal = !differ;
 	if (differ)
-		snprintf(a->text, sizeof(a->text), "%" PRIu64 " of %" PRIu64 " pages differ, the first at offset 0x%" PRIx64,
+		snprintf(a->text, sizeof(a->text),
+			 "%" PRIu64 " of %" PRIu64 " pages differ, the first at offset 0x%" PRIx64,
 			 differ, mine->n, first * SUM_PAGE_BYTES);
 	else
 		snprintf(a->text, sizeof(a->text), "memory equal over %" PRIu64 " pages", mine->n);
@@ -163,7 +165,8 @@ static int serve(struct verifier *v, int fd, const struct page_sums *mine, struc
 		return transfer(fd, a, sizeof(*a), true, 5000) < 0 ? -1 : 0;
 	}
 	theirs = malloc(mine->n * sizeof(*theirs));
-	if (theirs && transfer(fd, theirs, mine->n * sizeof(*theirs), false, SOURCE_TIMEOUT_MS) == 0) {
+	if (theirs &&
+	    transfer(fd, theirs, mine->n * sizeof(*theirs), false, SOURCE_TIMEOUT_MS) == 0) {
 		compare(mine, theirs, a);
 		ret = (int)a->equal;
 		transfer(fd, a, sizeof(*a), true, 5000);
@@ -172,7 +175,8 @@ static int serve(struct verifier *v, int fd, const struct page_sums *mine, struc
 	return ret;
 }
 
-int verifier_compare(struct verifier *v, const struct page_sums *mine, uint32_t timeout_ms, char *text, size_t text_bytes)
+int verifier_compare(struct verifier *v, const struct page_sums *mine, uint32_t timeout_ms,
+		     char *text, size_t text_bytes)
 {
 	struct answer a = { 0 };
 	int ret = -1;
@@ -232,8 +236,8 @@ static int dial(const char *uri, uint32_t port)
 	return fd;
 }
 
-int verify_at_destination(const char *uri, const void *reply_p, size_t reply_bytes, const struct page_sums *mine,
-			  char *text, size_t text_bytes)
+int verify_at_destination(const char *uri, const void *reply_p, size_t reply_bytes,
+			  const struct page_sums *mine, char *text, size_t text_bytes)
 {
 	struct answer a = { .equal = -1 };
 	struct reply reply;
@@ -243,11 +247,13 @@ int verify_at_destination(const char *uri, const void *reply_p, size_t reply_byt
 	snprintf(a.text, sizeof(a.text), "the destination was not started with --verify");
 	if (reply_bytes == sizeof(reply)) {
 		memcpy(&reply, reply_p, sizeof(reply));
-		snprintf(a.text, sizeof(a.text), "the destination cannot be reached to compare memory");
+		snprintf(a.text, sizeof(a.text),
+			 "the destination cannot be reached to compare memory");
 		fd = dial(uri, le32toh(reply.port));
 		offer = (struct offer){ .key = reply.key, .n = htole64(mine->n) };
 		if (fd >= 0 && (transfer(fd, &offer, sizeof(offer), true, SOURCE_TIMEOUT_MS) < 0 ||
-				transfer(fd, mine->sum, mine->n * sizeof(*mine->sum), true, SOURCE_TIMEOUT_MS) < 0 ||
+				transfer(fd, mine->sum, mine->n * sizeof(*mine->sum), true,
+					 SOURCE_TIMEOUT_MS) < 0 ||
 				transfer(fd, &a, sizeof(a), false, SOURCE_TIMEOUT_MS) < 0))
 			a.equal = -1;
 		if (fd >= 0)

@@ -64,7 +64,7 @@ RJ_API int rj_env_open(const struct rj_env_opts *o, struct rj_env **env_p);
  */
 RJ_API void rj_env_close(struct rj_env **env_p);
 
-#define RJ_PLAN_TEXT_BYTES 256
+#define RJ_PLAN_TEXT_BYTES RJ_ERROR_TEXT_BYTES
 
 /* What a migration over a URI would use. */
 struct rj_plan {
@@ -82,6 +82,8 @@ struct rj_plan {
  * Look up which transport a URI leads to, without connecting: "rdma://", "tcp://", "unix://" and
  * "null://" are taken by their word, "auto://host:port" is rdma where an RDMA device of this
  * machine reaches the host, else tcp. Blocks for at most 2 s (address resolution).
+ *
+ * On failure plan_p->why says what is wrong and what to do; the rest of it is left alone.
  *
  * Return 0; RJ_E_URI; RJ_E_NO_RDMA for rdma:// where no device reaches the host; -EINVAL.
  */
