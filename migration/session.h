@@ -125,7 +125,8 @@ struct rj_session {
 enum rji_wait_flags {
 	RJI_WAIT_PEER = 1,   /* a lost or failed peer ends the wait */
 	RJI_WAIT_CANCEL = 2, /* rj_cancel(), timeout_ms and rj_close() end the wait */
-	RJI_WAIT_MIGRATING = RJI_WAIT_PEER | RJI_WAIT_CANCEL,
+	RJI_WAIT_LANES = 4,  /* a failed lane ends the wait */
+	RJI_WAIT_MIGRATING = RJI_WAIT_PEER | RJI_WAIT_CANCEL | RJI_WAIT_LANES,
 };
 
 typedef bool (*rji_ready_fn)(struct rj_session *s, void *arg);

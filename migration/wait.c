@@ -79,7 +79,7 @@ static void sleep_and_read(struct rj_session *s, unsigned int flags, uint64_t de
 	}
 	if (flags & RJI_WAIT_CANCEL)
 		deadline_ns = earlier(deadline_ns, s->give_up_at_ns);
-	if (flags & RJI_WAIT_PEER && s->lane_failed_ns)
+	if (flags & RJI_WAIT_LANES && s->lane_failed_ns)
 		deadline_ns = earlier(deadline_ns, s->lane_failed_ns + LANE_GRACE_NS);
 	if (poll(fds, 2, rji_ms_until(deadline_ns)) <= 0)
 		return;
@@ -103,7 +103,7 @@ int rji_session_wait(struct rj_session *s, unsigned int flags, rji_ready_fn read
 		peer = rji_control_check(&s->ctl, flags & RJI_WAIT_PEER ? err : NULL);
 		if (!ret && flags & RJI_WAIT_PEER)
 			ret = peer;
-		if (!ret && flags & RJI_WAIT_PEER)
+		if (!ret && flags & RJI_WAIT_LANES)
 			ret = check_lanes(s, err);
 		if (ret < 0)
 			return ret;
