@@ -25,19 +25,6 @@ Test(random, all_bytes_are_filled_and_differ_each_time)
 	free(b);
 }
 
-Test(random, more_than_the_kernel_gives_at_once)
-{
-	size_t len = (32u << 20) + 4096; /* getrandom(2): at most 33554431 */
-	uint8_t *a = calloc(1, len);
-	size_t zeros = 0;
-
-	cr_assert_eq(rji_random_bytes(a, len), 0);
-	for (size_t i = len - 4096; i < len; i++)
-		zeros += !a[i];
-	cr_assert_lt(zeros, 200);
-	free(a);
-}
-
 Test(random, no_bytes_touch_nothing)
 {
 	uint8_t byte = 7;

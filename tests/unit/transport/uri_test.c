@@ -6,9 +6,9 @@
 
 #include "transport/uri.h"
 
-#define LEN_108                                                                                    \
+#define LEN_107                                                                                    \
 	"123456789012345678901234567890123456789012345678901234567890123456789012345678901234567"  \
-	"890123456789012345678"
+	"89012345678901234567"
 
 static const struct {
 	const char *text, *scheme, *host;
@@ -64,9 +64,9 @@ static const char *const bad[] = {
 	"unix:///",
 	"unix://run/x",
 	"unix://host:1",
-	"unix:///" LEN_108,
-	"tcp://" LEN_108 LEN_108 ":1",
-	"tcp://[" LEN_108 LEN_108 "]:1",
+	"unix:///" LEN_107,
+	"tcp://" LEN_107 LEN_107 ":1",
+	"tcp://[" LEN_107 LEN_107 "]:1",
 };
 
 Test(uri, valid_ones)

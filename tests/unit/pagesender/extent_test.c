@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <string.h>
+
+#include <criterion/criterion.h>
+
+#include "pagesender/extent.h"
+
+static uint64_t bits[RJI_SPAN_MAX_WORDS];
+
+static struct rji_span span_of(uint64_t first_page, uint64_t n_pages)
+{
+	return (struct rji_span){
+		.region = 3, .first_page = first_page, .n_pages = n_pages, .bits = bits
+	};
+}
+
+Test(extent, neighbours_become_one)
+{
+	struct rji_span span = span_of(1024, 512);
+	struct rji_extent e[8];
+	uint64_t page = 0;
+
+	bits[0] = 0x8000000000000007; /* 0 to 2; 63 goes on in the next word */
+	bits[1] = 0x1;
+	bits[7] = 1ull << 63;
+	cr_assert_eq(rji_extents_of_span(&span, 12, &page, e, 8), 3);
+	cr_assert_eq(e[0].region, 3);
+	cr_assert_eq(e[0].offset_bytes, 1024 * 4096);
+	cr_assert_eq(e[0].len_bytes, 3 * 4096);
+	cr_assert_eq(e[1].offset_bytes, (1024 + 63) * 4096);
+	cr_assert_eq(e[1].len_bytes, 2 * 4096);
+	cr_assert_eq(e[2].offset_bytes, (1024 + 511) * 4096);
+	cr_assert_eq(e[2].len_bytes, 4096);
+	cr_assert_eq(rji_extents_of_span(&span, 12, &page, e, 8), 0);
+}
+
+Test(extent, goes_on_where_the_room_ended)
+{
+	struct rji_span span = span_of(0, 64);
+	struct rji_extent all[32], e;
+	uint64_t page = 0, at = 0;
+
+	bits[0] = 0x5555555555555555;
+	cr_assert_eq(rji_extents_of_span(&span, 12, &page, all, 32), 32);
+	for (int i = 0; i < 32; i++) {
+		cr_assert_eq(rji_extents_of_span(&span, 12, &at, &e, 1), 1);
+		cr_assert_eq(e.offset_bytes, all[i].offset_bytes);
+		cr_assert_eq(e.len_bytes, 4096);
+	}
+	cr_assert_eq(rji_extents_of_span(&span, 12, &at, &e, 1), 0);
+	page = 0;
+	cr_assert_eq(rji_extents_of_span(&span, 12, &page, &e, 0), 0, "no room");
+}
+
+Test(extent, pages_past_the_span_are_not_its)
+{
+	struct rji_span span = span_of(0, 70);
+	struct rji_extent e[4];
+	uint64_t page = 0;
+
+	memset(bits, 0xff, sizeof(bits));
+	cr_assert_eq(rji_extents_of_span(&span, 12, &page, e, 4), 1);
+	cr_assert_eq(e[0].len_bytes, 70 * 4096);
+}
+
+Test(extent, huge_pages_are_cut_to_what_an_extent_may_be)
+{
+	struct rji_span span = span_of(0, 64);
+	struct rji_extent e[64];
+	uint64_t page = 0, total = 0;
+	uint32_t n;
+
+	memset(bits, 0xff, sizeof(bits));
+	n = rji_extents_of_span(&span, 30, &page, e, 64);
+	cr_assert_eq(n, 64);
+	for (uint32_t i = 0; i < n; i++) {
+		cr_assert_eq(e[i].offset_bytes, total);
+		cr_assert_leq(e[i].len_bytes, RJI_EXTENT_MAX_BYTES);
+		total += e[i].len_bytes;
+	}
+	cr_assert_eq(total, 64ull << 30);
+
+	page = 0;
+	cr_assert_eq(rji_extents_of_span(&span, 29, &page, e, 64), 32);
+	cr_assert_eq(e[0].len_bytes, 1u << 30);
+}
