@@ -657,19 +657,23 @@ static void drop(struct rj_session *s)
 		rji_session_ask(s, 0, &ev, &err);
 }
 
-/* Give the verdict to the source. True: it has it, and said or showed so. */
-static bool tell_source(struct rj_session *s, const struct verdict *v)
+static void send_verdict(struct rj_session *s, const struct verdict *v)
 {
-	struct rji_msg *msg = NULL;
+	rji_control_send(&s->ctl, v->type, v->payload, v->len_bytes);
+}
 
-	if (rji_control_send(&s->ctl, v->type, v->payload, v->len_bytes) < 0)
-		return false;
-	if (rji_session_expect(s, RJI_WAIT_PEER, RJI_MSG_BYE, 0, rji_session_deadline(BYE_MS), &msg,
-			       NULL) < 0)
-		/* it heard, and gave up as well */
-		return v->type == RJI_MSG_REFUSED && s->ctl.peer_failed;
-	free(msg);
-	return true;
+/* Did the source hear the verdict? It says so by BYE, or by giving up as well; whatever else was under way is late. */
+static bool was_heard(struct rj_session *s, const struct verdict *v)
+{
+	uint64_t deadline = rji_session_deadline(BYE_MS);
+	struct rji_msg *msg;
+	bool bye = false;
+
+	while (!bye && rji_session_next(s, RJI_WAIT_PEER, deadline, &msg, NULL) == 0) {
+		bye = msg->type == RJI_MSG_BYE;
+		free(msg);
+	}
+	return bye || (v->type == RJI_MSG_REFUSED && s->ctl.peer_failed);
 }
 
 /* Answer one who asks for the outcome. True: it was our source. */
@@ -707,25 +711,25 @@ void *rji_destination_thread(void *arg)
 {
 	struct rj_session *s = arg;
 	struct verdict v = { 0 };
+	bool was_prepared, told;
 	uint64_t linger_until;
-	enum rj_state before;
 	struct rj_error err;
-	bool told;
 	int ret;
 
 	rji_error_init(&err);
 	ret = receive(s, &v, &err);
 	s->fig.ended_ns = rji_now_ns();
-	before = s->state;
+	linger_until = rji_session_deadline(s->o.outcome_keep_ms);
+	was_prepared = s->state >= RJ_STATE_PREPARED;
 	if (ret < 0) {
 		rji_fail(&err, ret, "%s", rj_strerror(ret));
 		/* Once PREPARED was said, only REFUSED tells the source that it may go on. */
-		say_failure(&v, before >= RJ_STATE_PREPARED ? RJI_MSG_REFUSED : RJI_MSG_FAILED,
-			    &err);
-		drop(s);
+		say_failure(&v, was_prepared ? RJI_MSG_REFUSED : RJI_MSG_FAILED, &err);
 	}
-	linger_until = rji_session_deadline(s->o.outcome_keep_ms);
-	told = tell_source(s, &v) || before < RJ_STATE_PREPARED || s->listen_fd < 0;
+	send_verdict(s, &v);
+	if (ret < 0)
+		drop(s);
+	told = !was_prepared || s->listen_fd < 0 || was_heard(s, &v);
 	rji_session_destroy_transport(s);
 	rji_control_hang_up(&s->ctl);
 	if (!told)
