@@ -79,6 +79,7 @@ Test(pace, one_that_was_away_catches_up_on_the_slack_only)
 	now = rji_now_ns();
 	rji_pace_wait(&pace, 1000, &stop);
 	cr_assert_geq(pace.free_at_ns, now - 2 * RJI_NS_PER_MS + 1000);
+	cr_assert_leq(pace.free_at_ns, rji_now_ns() - 2 * RJI_NS_PER_MS + 1000);
 }
 
 Test(pace, stop_ends_a_wait)
