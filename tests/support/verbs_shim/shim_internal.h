@@ -77,6 +77,7 @@ struct shim_qp {
 	uint32_t n_placements;
 	uint32_t sq_depth, rq_depth;
 	uint32_t posted, freed, n_receives;
+	uint64_t queued_bytes;
 	unsigned int access;
 };
 

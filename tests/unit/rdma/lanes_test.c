@@ -76,6 +76,8 @@ static bool transfer(const struct shim_config *c, const struct pair_opts *o)
 	counts = shim_counts();
 	CHECK(sent == counts.write_bytes + 3 * o->n_lanes * RJI_RDMA_MESSAGE_BYTES);
 	CHECK(counts.rnr == 0);
+	CHECK(counts.wide == 0 || c->refuse_narrow);
+	CHECK(counts.max_queued_bytes <= 4 * MIB); /* or what is urgent waits behind it */
 	CHECK(counts.max_write_bytes <= RJI_RDMA_MAX_WR_BYTES);
 	if (c->max_mr_bytes)
 		CHECK(counts.max_mr_bytes <= c->max_mr_bytes);
@@ -208,6 +210,33 @@ static bool fence_waits_for_placement(void)
 	pthread_join(thread, NULL);
 	/* Drained before the fence that timed out was answered: the late answer confused nobody. */
 	CHECK(!pair_send_all(&p, 2, &err) && pair_equal(&p));
+	CHECK(!pair_end_lanes(&p));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+/* More than there are receives, and than events are acknowledged at once; each waits, so that none piles up. */
+static bool fences_go_on_for_ever(void)
+{
+	struct shim_config c = { .seed = 13, .reorder = true };
+	struct pair_opts o = opts(1);
+	struct rji_extent e = { 0, 4096, 0 };
+	uint64_t start = rji_now_ns();
+	struct rj_error err;
+	struct pair p;
+
+	/* A wake-up that was missed costs half of this. */
+	o.peer_timeout_ms = 40000;
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	for (int i = 0; i < 200; i++) {
+		CHECK(!OPS->post(p.lane[0].source, &e, 1, &err));
+		CHECK(!OPS->fence(p.lane[0].source, 0, &err));
+	}
+	CHECK(rji_now_ns() - start < 15 * RJI_NS_PER_S);
+	CHECK(shim_counts().rnr == 0);
 	CHECK(!pair_end_lanes(&p));
 	pair_close(&p);
 	CHECK(shim_stop());
@@ -640,6 +669,33 @@ static bool wrong_messages_end_the_lane(void)
 	return true;
 }
 
+static bool wrong_answers_end_the_lane(void)
+{
+	static const struct rji_rdma_message wrong[] = {
+		{ RJI_RDMA_ANSWER, 1 },
+		{ RJI_RDMA_ANSWER, 0 },
+		{ RJI_RDMA_FENCE, 1 },
+		{ RJI_RDMA_BYE, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		struct shim_config c = { .seed = 60 + i };
+		struct rji_extent e = { 0, 4096, 0 };
+		struct pair_opts o = opts(1);
+		struct rj_error err;
+		struct pair p;
+
+		shim_start(&c);
+		rji_error_init(&err);
+		CHECK(!pair_open(&p, &o, 1, &err));
+		CHECK(rji_rdma_source_heard(rji_rdma_lane_of(p.lane[0].source), &wrong[i]) < 0);
+		CHECK(OPS->post(p.lane[0].source, &e, 1, &err) == RJ_E_PROTOCOL && err.text[0]);
+		pair_close(&p);
+		CHECK(shim_stop());
+	}
+	return true;
+}
+
 static bool forged_keys_reach_nothing(void)
 {
 	struct shim_config c = { .seed = 50 };
@@ -787,6 +843,7 @@ static const struct test_case cases[] = {
 	CASE(pages_arrive_by_two_devices),
 	CASE(pages_arrive_by_the_second_of_two_devices),
 	CASE(fence_waits_for_placement),
+	CASE(fences_go_on_for_ever),
 	CASE(drain_waits_for_reads),
 	CASE(no_byte_changes_after_withdraw),
 	CASE(no_lane_comes_after_withdraw),
@@ -800,6 +857,7 @@ static const struct test_case cases[] = {
 	CASE(strangers_are_refused),
 	CASE(lane_connects_once),
 	CASE(wrong_messages_end_the_lane),
+	CASE(wrong_answers_end_the_lane),
 	CASE(forged_keys_reach_nothing),
 	CASE(unreachable_addresses_are_told_apart),
 	CASE(dead_rail_is_left_to_the_next),
