@@ -20,6 +20,11 @@ int rji_vmm_init(struct rji_vmm *vmm, int wake_fd)
 	vmm->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vmm->event_fd < 0)
 		return -errno;
+	vmm->kept_for_done = malloc(sizeof(*vmm->kept_for_done));
+	if (!vmm->kept_for_done) {
+		close(vmm->event_fd);
+		return -ENOMEM;
+	}
 	pthread_mutex_init(&vmm->lock, NULL);
 	return 0;
 }
@@ -32,6 +37,7 @@ void rji_vmm_fini(struct rji_vmm *vmm)
 		free(vmm->first);
 		vmm->first = next;
 	}
+	free(vmm->kept_for_done);
 	pthread_mutex_destroy(&vmm->lock);
 	close(vmm->event_fd);
 }
@@ -55,9 +61,11 @@ void rji_vmm_tell(struct rji_vmm *vmm, const struct rj_event *ev)
 	struct rji_queued *q = malloc(sizeof(*q));
 
 	pthread_mutex_lock(&vmm->lock);
-	if (!q && vmm->first && ev->type == RJ_EV_DONE)
-		vmm->first->ev = *ev; /* what waits there matters no more */
-	else if (q)
+	if (!q && ev->type == RJ_EV_DONE) {
+		q = vmm->kept_for_done;
+		vmm->kept_for_done = NULL;
+	}
+	if (q)
 		enqueue(vmm, q, ev);
 	pthread_mutex_unlock(&vmm->lock);
 }
@@ -77,6 +85,7 @@ uint64_t rji_vmm_ask(struct rji_vmm *vmm, const struct rj_event *ev)
 	struct rj_event asking = *ev;
 	struct rji_request *r;
 
+	asking.request = 0;
 	pthread_mutex_lock(&vmm->lock);
 	r = find(vmm, 0);
 	if (q && r) {
@@ -112,6 +121,7 @@ bool rji_vmm_answered(struct rji_vmm *vmm, uint64_t id, int *status_p)
 static void unqueue(struct rji_vmm *vmm, uint64_t id)
 {
 	struct rji_queued **at = &vmm->first, *before = NULL;
+	eventfd_t drained;
 
 	while (*at && (*at)->ev.request != id) {
 		before = *at;
@@ -125,6 +135,8 @@ static void unqueue(struct rji_vmm *vmm, uint64_t id)
 			vmm->last = before;
 		free(q);
 	}
+	if (!vmm->first)
+		eventfd_read(vmm->event_fd, &drained);
 }
 
 void rji_vmm_withdraw(struct rji_vmm *vmm, uint64_t id)

@@ -22,6 +22,7 @@ struct rji_vmm {
 	int event_fd; /* readable while events wait */
 	int wake_fd;  /* the control thread's; written when an answer comes. Borrowed */
 	struct rji_queued *first, *last;
+	struct rji_queued *kept_for_done; /* the end is told without memory as well */
 	uint64_t last_request;
 	struct rji_request {
 		uint64_t id; /* 0: unused */
