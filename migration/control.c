@@ -206,7 +206,9 @@ int rji_control_check(struct rji_control *c, struct rj_error *err)
 
 	if (c->peer_failed)
 		return rji_fail(err, RJ_E_PEER_FAILED, "the peer gave up: %.400s", c->failure.text);
-	if (!c->gone && now - c->heard_ns > timeout_ns(c) && !rji_control_is_full(c)) {
+	if (rji_control_is_full(c))
+		c->heard_ns = now; /* nothing is read meanwhile: the silence is this side's */
+	if (!c->gone && now - c->heard_ns > timeout_ns(c)) {
 		rji_fail(&c->err, RJ_E_PEER_GONE, "nothing was heard from the peer for %u ms",
 			 c->peer_timeout_ms);
 		rji_control_hang_up(c);
