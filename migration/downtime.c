@@ -41,9 +41,12 @@ void rji_downtime_saw_overrun(struct rji_downtime_model *m, uint64_t predicted_n
 		m->surprise_ns += 2 * (actual_ns - predicted_ns); /* halved by the next round */
 }
 
+/* Cut, so that sums of it stay in range: for ever is long enough. */
 static uint64_t time_for(uint64_t bytes, uint64_t rate)
 {
-	return (uint64_t)((__uint128_t)bytes * RJI_NS_PER_S / rate);
+	__uint128_t ns = (__uint128_t)bytes * RJI_NS_PER_S / rate;
+
+	return ns < UINT64_MAX / 4 ? (uint64_t)ns : UINT64_MAX / 4;
 }
 
 uint64_t rji_downtime_predict(const struct rji_downtime_model *m, uint64_t pending_bytes,

@@ -71,7 +71,8 @@ int rji_get_failed(struct rji_cursor *c, struct rji_msg_failed *m)
 	m->code = (int32_t)rji_get_u32(c);
 	rji_get_string(c, m->text, sizeof(m->text));
 	for (char *p = m->text; *p; p++) {
-		if ((unsigned char)*p < ' ') /* it is shown to people and logged in one line */
+		/* it is shown to people and logged in one line */
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
 			*p = '?';
 	}
 	if (m->code >= 0)

@@ -116,7 +116,10 @@ int rji_state_stream_append(struct rji_state_stream *st, const void *p, size_t l
 	int ret;
 
 	pthread_mutex_lock(&st->lock);
-	ret = len_bytes > limit - st->len_bytes ? -EFBIG : append(st, p, len_bytes);
+	if (len_bytes && (st->len_bytes > limit || len_bytes > limit - st->len_bytes))
+		ret = -EFBIG;
+	else
+		ret = append(st, p, len_bytes);
 	pthread_mutex_unlock(&st->lock);
 	return ret;
 }
