@@ -129,6 +129,19 @@ Test(lane, batches_keep_to_their_limits)
 	cr_assert_eq(link_.largest_batch, RJI_BATCH_EXTENTS * 4096);
 }
 
+Test(lane, what_does_not_fill_a_batch_is_sent_before_the_fence)
+{
+	for (int round = 0; round < 2; round++) {
+		set.region[0].pending[0] = 0x7;
+		rji_harvest_begin_round(&harvest);
+		cr_assert_eq(rji_lane_send_round(&lane), 0);
+		cr_assert_eq(lane.round.pages, 3, "of this round");
+		cr_assert_eq(lane.round.bytes, 3 * 4096);
+	}
+	cr_assert_str_eq(link_.order, "pfpf");
+	cr_assert_eq(link_.bytes, 6 * 4096);
+}
+
 Test(lane, failed_post_is_not_followed_by_anything)
 {
 	rji_pageset_all_pending(&set);
@@ -196,6 +209,17 @@ Test(lane, hold_is_acknowledged_when_nothing_is_in_flight_any_more)
 	cr_assert_not(rji_holds_changed(&holds, 2));
 	cr_assert_eq(link_.bytes, 16 << 20);
 	cr_assert_eq(rji_bitmap_weight(set.region[0].pending, set.region[0].n_words), 4096);
+}
+
+/* The batch that is being gathered names pages which may be held now. */
+Test(lane, hold_finds_no_batch_half_gathered)
+{
+	for (uint64_t p = 0; p < 8192; p += 3)
+		rji_bitmap_set(set.region[0].pending, p);
+	rji_harvest_begin_round(&harvest);
+	link_.on_post = hold_once;
+	cr_assert_eq(rji_lane_send_round(&lane), 0);
+	cr_assert_eq(strncmp(link_.order, "ppd", 3), 0, "%s", link_.order);
 }
 
 Test(lane, stop_ends_a_paced_round)
