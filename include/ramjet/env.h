@@ -51,7 +51,8 @@ RJ_API void rj_env_opts_init(struct rj_env_opts *o);
  * Make an environment. o may be NULL; what it points to is copied.
  *
  * Call it before seccomp or setuid take away the right to open devices: the RDMA devices are opened
- * here. A machine without any is no error (rj_plan() tells).
+ * here. Not so /dev/infiniband/rdma_cm, which librdmacm opens for each lane: leave that. A machine
+ * without any is no error (rj_plan() tells).
  *
  * Return 0; -EINVAL for a size this library does not know or for a device name that is not there;
  * -ENOMEM.

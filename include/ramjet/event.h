@@ -53,7 +53,7 @@ enum rj_event_type {
 	RJ_EV_ROUND, /* a round is over */
 	RJ_EV_WARN,  /* something the operator should know */
 	RJ_EV_DONE,  /* the end: what happened and which side may run the guest. The last event of
-		      * a session */
+		      * a session, but for the state that rj_resolve() sets */
 
 	RJ_RQ_SETUP = 32, /* destination: is this machine acceptable? u.setup. May call
 			   * rj_set_setup_reply() first */
@@ -66,11 +66,14 @@ enum rj_event_type {
 	RJ_RQ_LOAD,	  /* destination: all memory is in; read device state by rj_state_read() and
 			   * load it. Do not run */
 	RJ_RQ_RELEASE,	  /* source: let go of what only one host may hold (disk locks) */
-	RJ_RQ_RECLAIM,	  /* source: take that back; resume follows */
+	RJ_RQ_RECLAIM,	  /* source: take that back, also if release was never answered; resume
+			   * follows */
 	RJ_RQ_ACQUIRE,	  /* destination: take what the source released */
 	RJ_RQ_RESUME,	  /* either: run the guest if u.resume.run, else leave it paused; it is this
 			   * side's now */
-	RJ_RQ_DROP,	  /* destination: the guest will never run here; forget what was loaded */
+	RJ_RQ_DROP,	  /* destination: the guest will never run here; forget what was loaded and
+			   * let go of what was acquired. Not sent before a region was given, nor
+			   * in rj_close() */
 };
 
 /* Answers to RJ_RQ_PAUSE; the guest arrives at the destination in the same run state. */

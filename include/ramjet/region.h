@@ -16,7 +16,7 @@ extern "C" {
 
 enum rj_region_flags {
 	RJ_REGION_ZEROED = 1 << 0, /* destination: known to read as zeros, and nothing wrote to it
-				    * since it was made */
+				    * since it was made. Told to the source; not used yet */
 	RJ_REGION_MARKED = 1 << 1, /* source: every writer calls rj_mark_dirty(); no tracker is
 				    * needed */
 };
@@ -35,7 +35,7 @@ struct rj_region {
 	uint32_t page_bytes; /* granule in which writes are tracked: a power of two, 4096 to 1
 			      * GiB */
 	uint32_t flags;	     /* enum rj_region_flags */
-	int fd;		     /* the file it maps, or -1; stays the caller's */
+	int fd;		     /* the file it maps, or -1; stays the caller's. Not used yet */
 	uint64_t fd_offset_bytes;
 };
 

@@ -41,12 +41,13 @@ struct rj_opts {
 				 * listening; -1: none */
 	int listen_fd;		/* destination: a listening stream socket; -1: made from uri */
 	const int *lane_fds;	/* connected stream sockets for the lanes, same order on both
-				 * sides; NULL: connect */
+				 * sides; not with rdma; NULL: connect */
 	uint32_t n_lane_fds;
 	uint32_t n_lanes;	     /* source: 1 to RJ_MAX_LANES; 0: chosen for this machine */
 	uint32_t max_downtime_ms;    /* 300 */
-	uint32_t strict_downtime;    /* 1: rather resume at the source and try again than overrun.
-				      * Default 1 */
+	uint32_t strict_downtime;    /* 1: rather resume at the source than overrun: then another
+				      * round and another try, or, once the destination has loaded,
+				      * the end by RJ_E_DOWNTIME. Default 1 */
 	uint32_t timeout_ms;	     /* source: cancel when not stopped for switchover by then; 0:
 				      * never. Default 0 */
 	uint32_t peer_timeout_ms;    /* a peer silent for this long is gone. 5000 */
@@ -92,20 +93,20 @@ RJ_API int rj_add_tracker(struct rj_session *s, struct rj_tracker *t);
 
 /*
  * Name something whose writes to guest RAM nobody can track (a VFIO device without dirty tracking,
- * guest_memfd). The start is then refused with RJ_E_UNTRACKED and this reason. Source, before
- * rj_start(). The reason is copied.
+ * guest_memfd). The start is then refused with RJ_E_UNTRACKED and this reason (the last one, of
+ * several). Source, before rj_start(). The reason is copied. RJ_E_STATE; -EINVAL; -ENOMEM.
  */
 RJ_API int rj_add_blocker(struct rj_session *s, const char *reason);
 
 /*
  * Source, before rj_start(): what the destination's VMM is to judge in RJ_RQ_SETUP (machine, CPU
- * model, devices). Copied. At most RJ_MAX_BLOB_BYTES.
+ * model, devices). Copied. At most RJ_MAX_BLOB_BYTES. RJ_E_STATE; -EINVAL; -ENOMEM.
  */
 RJ_API int rj_set_setup_blob(struct rj_session *s, const void *blob, size_t len_bytes);
 
 /*
  * Destination, while RJ_RQ_SETUP is unanswered: what the source's VMM can read by
- * rj_get_setup_reply() from state RJ_STATE_BULK on. Copied.
+ * rj_get_setup_reply() from state RJ_STATE_BULK on. Copied. RJ_E_STATE; -EINVAL; -ENOMEM.
  */
 RJ_API int rj_set_setup_reply(struct rj_session *s, const void *blob, size_t len_bytes);
 
@@ -119,15 +120,18 @@ RJ_API ssize_t rj_get_setup_reply(struct rj_session *s, void *blob, size_t len_b
  * Begin. The destination listens when this returns. Everything else happens in the library's
  * threads and is told by events.
  *
- * Return 0; RJ_E_STATE if started before; RJ_E_UNTRACKED, RJ_E_NO_RDMA, RJ_E_MEMLOCK, -EADDRINUSE,
- * -EACCES, -EADDRNOTAVAIL …: it cannot start, rj_error_detail() says why and what to do; -EAGAIN:
- * no thread.
+ * Return 0; RJ_E_STATE if started before; source: -EINVAL without a region, RJ_E_REGION for memory
+ * that is not mapped or not readable, RJ_E_UNTRACKED; destination: RJ_E_CONNECT for a host that is
+ * not known, -EADDRINUSE, -EACCES, -EADDRNOTAVAIL …; -EAGAIN: no thread. rj_error_detail() says why
+ * and what to do. What only shows once the peer is there (RJ_E_NO_RDMA, RJ_E_MEMLOCK, RJ_E_CONNECT
+ * at a source …) is told by RJ_EV_DONE.
  */
 RJ_API int rj_start(struct rj_session *s);
 
 /*
- * Destination, after rj_start(): the URI a source connects to, with the real port. -ENOSPC: buf too
- * small.
+ * Destination, after rj_start(): the URI it listens at, with the real port. Its host is the one it
+ * was opened with: empty or a wildcard, the caller puts in an address that the source can reach.
+ * -ENOSPC: buf too small; RJ_E_STATE: it does not listen.
  */
 RJ_API int rj_local_uri(const struct rj_session *s, char *buf, size_t buf_bytes);
 
@@ -157,6 +161,7 @@ RJ_API int rj_resolve(struct rj_session *s, enum rj_outcome runs);
  * what is running and waits for it: requests still open are taken as failed, so no answer is
  * needed. At a destination that had been prepared and lost its source it waits until
  * outcome_keep_ms after the loss, so that the source can still ask (rj_linger_ms() tells how long).
+ * A source that has sent COMMIT waits for the answer as if it were not being closed.
  */
 RJ_API void rj_close(struct rj_session **s_p);
 
@@ -175,15 +180,16 @@ RJ_API int rj_mark_dirty(struct rj_session *s, uint32_t region, uint64_t offset,
 
 /*
  * Around anything that takes pages away from under the library while the source's guest runs:
- * balloon inflation, MADV_DONTNEED, hole punching, unplug, remap. After begin returned, the range
+ * balloon inflation, MADV_DONTNEED, hole punching, remap. After begin returned, the range
  * is neither read nor registered; after end it may be again, and counts as dirty. RDMA
  * registrations pin pages: without this the NIC would go on reading the old ones. begin waits until
- * the lanes have left the range (milliseconds; with rdma as long as re-registering takes), end does
- * not wait. Any thread but those answering RJ_RQ_PAUSE; a range held over switchover delays it.
+ * the lanes have left the range (milliseconds; with rdma also for a registration under way), end
+ * only, with rdma, for registering again. Any thread but those answering RJ_RQ_PAUSE; a range held over switchover delays it.
  * Ranges may not overlap.
  *
- * Return 0; -EINVAL; -EBUSY: overlaps a range already held, or the destination's role; -ENOSPC: 64
- * are held; -ENOENT: end without begin.
+ * begin returns 0; -EINVAL; -EBUSY: overlaps a range already held, or the destination's role;
+ * -ENOSPC: 64 are held. end returns 0; -EINVAL, also in the destination's role; -ENOENT: without
+ * begin; with rdma why the range could not be registered again: it is held on, end may be tried anew.
  */
 RJ_API int rj_discard_begin(struct rj_session *s, uint32_t region, uint64_t offset,
 			    uint64_t len_bytes);
@@ -196,7 +202,7 @@ RJ_API int rj_discard_end(struct rj_session *s, uint32_t region, uint64_t offset
  */
 RJ_API int rj_event_fd(const struct rj_session *s);
 
-/* Take the next event. 1, or 0: none waits. ev_p->size must be set. */
+/* Take the next event. 1, or 0: none waits. ev_p->size must be set: -EINVAL. */
 RJ_API int rj_next_event(struct rj_session *s, struct rj_event *ev_p);
 
 /*
@@ -216,7 +222,7 @@ RJ_API ssize_t rj_state_read(struct rj_session *s, void *p, size_t len_bytes);
 
 /*
  * The VMM's side as functions: one for each request, and one for the events that only tell. A NULL
- * hook answers 0 (pause: RJ_WAS_RUNNING). A hook returns what rj_answer() is to be given.
+ * hook answers 0 (pause: RJ_WAS_RUNNING; region: -ENOSYS). A hook returns what rj_answer() is to be given.
  */
 struct rj_hooks {
 	size_t size;

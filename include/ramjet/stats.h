@@ -66,10 +66,11 @@ struct rj_stats {
 	uint32_t rounds; /* begun; the stop phase is not one */
 	uint32_t n_lanes;
 	char transport[16];
-	uint64_t guest_bytes;		/* all regions */
-	uint64_t setup_ns;		/* rj_start() until the bulk round begins */
-	uint64_t total_ns;		/* rj_start() until the end, or now */
-	uint64_t downtime_ns;		/* source: RJ_RQ_PAUSE until RUNNING came; 0 before */
+	uint64_t guest_bytes; /* all regions */
+	uint64_t setup_ns;    /* rj_start(), at a destination the source's arrival, until the bulk
+			    * round begins */
+	uint64_t total_ns;    /* from there until the end, or now */
+	uint64_t downtime_ns; /* source: RJ_RQ_PAUSE until RUNNING came; 0 before */
 	uint64_t predicted_downtime_ns; /* the prediction on which the guest was stopped; before
 					 * that the newest */
 	struct rj_downtime_terms downtime, predicted;
