@@ -286,7 +286,8 @@ static uint64_t limit(const struct rj_session *s, uint64_t paused_at_ns)
 
 int rji_switchover(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_error *err)
 {
-	struct switchover sw = { .predicted_ns = s->fig.predicted_ns };
+	/* Until the VMM says otherwise: a pause that fails may have stopped a running guest half-way. */
+	struct switchover sw = { .predicted_ns = s->fig.predicted_ns, .was_running = true };
 	struct rji_handover ho;
 	int ret;
 
