@@ -164,7 +164,8 @@ int rji_session_begin_ask(struct rj_session *s, struct rj_event *ev, uint64_t *i
 {
 	uint64_t id;
 
-	if (!ev->deadline_ns)
+	/* After COMMIT only the VMM knows whether it runs: giving up on RESUME could make it run twice. */
+	if (!(s->is_destination && ev->type == RJ_RQ_RESUME))
 		ev->deadline_ns = rji_session_deadline(s->o.request_timeout_ms);
 	id = rji_vmm_ask(&s->vmm, ev);
 	if (!id)
