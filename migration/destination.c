@@ -711,7 +711,7 @@ void *rji_destination_thread(void *arg)
 {
 	struct rj_session *s = arg;
 	struct verdict v = { 0 };
-	bool was_prepared, told;
+	bool was_prepared, had_taken, told;
 	uint64_t linger_until;
 	struct rj_error err;
 	int ret;
@@ -726,8 +726,12 @@ void *rji_destination_thread(void *arg)
 		/* Once PREPARED was said, only REFUSED tells the source that it may go on. */
 		say_failure(&v, was_prepared ? RJI_MSG_REFUSED : RJI_MSG_FAILED, &err);
 	}
+	/* What acquire took goes back before the source hears REFUSED and reclaims it. */
+	had_taken = ret < 0 && s->state == RJ_STATE_COMMITTED;
+	if (had_taken)
+		drop(s);
 	send_verdict(s, &v);
-	if (ret < 0)
+	if (ret < 0 && !had_taken)
 		drop(s);
 	told = !was_prepared || s->listen_fd < 0 || was_heard(s, &v);
 	rji_session_destroy_transport(s);
