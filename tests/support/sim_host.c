@@ -186,17 +186,15 @@ static int load_state(struct sim_host *h, const struct rj_event *ev)
 	size_t size = h->m->plan->state_bytes, done = 0;
 	uint8_t *state = malloc(size + 1);
 	ssize_t n = 0;
-	int ret;
 
 	assert(state);
 	while (done <= size && (n = rj_state_read(h->s, state + done, size + 1 - done)) > 0)
 		done += (size_t)n;
-	if (n < 0 || done != size || ev->u.load.len_bytes != size ||
-	    memcmp(state, h->m->state, size))
-		sim_complain(h->m, "device state: %zu bytes of %zu came (%zd)", done, size, n);
+	if (n >= 0 &&
+	    (done != size || ev->u.load.len_bytes != size || memcmp(state, h->m->state, size)))
+		sim_complain(h->m, "device state: %zu bytes of %zu came", done, size);
 	free(state);
-	ret = sim_judge_load(h->m);
-	return ret;
+	return n < 0 ? (int)n : sim_judge_load(h->m); /* the session may be over by now */
 }
 
 static int make_region(struct sim_host *h, const struct rj_event *ev)
@@ -355,6 +353,19 @@ static bool is_stuck(const struct sim_host *h)
 	return peer_over;
 }
 
+/* The source ended before it got here: nobody will come any more. */
+static bool waits_in_vain(const struct sim_host *h)
+{
+	struct rj_stats st = { .size = sizeof(st) };
+	bool peer_over;
+
+	rj_stats(h->s, &st);
+	pthread_mutex_lock(&h->m->lock);
+	peer_over = !h->m->host[!h->side].s;
+	pthread_mutex_unlock(&h->m->lock);
+	return h->side == SIM_DESTINATION && peer_over && st.state == RJ_STATE_CONNECTING;
+}
+
 void *sim_host_thread(void *arg)
 {
 	struct sim_host *h = arg;
@@ -366,8 +377,8 @@ void *sim_host_thread(void *arg)
 
 		if (rj_next_event(h->s, &ev) > 0)
 			handle(h, &ev);
-		else
-			poll(&fd, 1, 50);
+		else if (!poll(&fd, 1, 50) && waits_in_vain(h))
+			rj_cancel(h->s);
 	}
 	r->error[h->side].size = sizeof(r->error[0]);
 	rj_error_detail(h->s, &r->error[h->side]);

@@ -146,14 +146,12 @@ void sim_migrate(struct sim_guest *source, const struct sim_plan *plan, struct s
 static const char *const outcomes[] = { "at the source", "at the destination",
 					"nobody knows where" };
 
-static void judge_expectation(struct sim_report *r, int expect)
+static void judge_outcome(struct sim_report *r, unsigned int may_end)
 {
-	if (!r->complaint[0] && expect >= 0 && !r->dead[SIM_SOURCE] &&
-	    r->runs[SIM_SOURCE] != (enum rj_outcome)expect)
-		snprintf(r->complaint, sizeof(r->complaint),
-			 "the guest runs %s, not %s: source: %.150s; destination: %.150s",
-			 outcomes[r->runs[SIM_SOURCE]], outcomes[expect], r->error[SIM_SOURCE].text,
-			 r->error[SIM_DESTINATION].text);
+	enum rj_outcome runs = r->runs[r->dead[SIM_SOURCE] ? SIM_DESTINATION : SIM_SOURCE];
+
+	if (!r->complaint[0] && !(may_end & 1u << runs))
+		snprintf(r->complaint, sizeof(r->complaint), "the guest runs %s", outcomes[runs]);
 }
 
 static void try_again(struct sim_guest *guest, uint64_t seed, struct sim_report *r)
@@ -165,7 +163,7 @@ static void try_again(struct sim_guest *guest, uint64_t seed, struct sim_report 
 	atomic_store(&guest->budget, 200);
 	sim_guest_step(guest, 200);
 	sim_migrate(guest, &plan, r, &arrived);
-	judge_expectation(r, RJ_RUNS_AT_DESTINATION);
+	judge_outcome(r, SIM_MOVES);
 	sim_guest_destroy(&arrived);
 }
 
@@ -183,7 +181,8 @@ static char *describe(const char *which, const struct sim_plan *plan, const stru
 	return text;
 }
 
-char *sim_try(const struct sim_plan *plan, int expect, bool paused, struct sim_report *first_p)
+char *sim_try(const struct sim_plan *plan, unsigned int may_end, bool paused,
+	      struct sim_report *first_p)
 {
 	struct sim_guest *guest = sim_guest_create(plan->seed), *arrived;
 	struct sim_report r;
@@ -192,7 +191,7 @@ char *sim_try(const struct sim_plan *plan, int expect, bool paused, struct sim_r
 	if (paused)
 		sim_guest_pause(guest);
 	sim_migrate(guest, plan, &r, &arrived);
-	judge_expectation(&r, expect);
+	judge_outcome(&r, may_end);
 	text = describe("", plan, &r);
 	if (first_p)
 		*first_p = r;

@@ -120,10 +120,18 @@ void sim_plan_init(struct sim_plan *plan, uint64_t seed);
 void sim_complain(struct sim_migration *m, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* Outcomes at the source, as a mask. */
+enum {
+	SIM_STAYS = 1 << RJ_RUNS_AT_SOURCE,
+	SIM_MOVES = 1 << RJ_RUNS_AT_DESTINATION,
+	SIM_UNKNOWN = 1 << RJ_RUNS_UNKNOWN
+};
+
 /*
- * A guest of this seed migrates by plan; if that leaves it at the source it writes on, and migrates again with nothing in its way,
- * which must work. expect: which outcome the first must have at the source, -1: any. NULL or a complaint, the caller's to free.
+ * A guest of this seed migrates by plan; if that leaves it at the source it writes on, and migrates again with nothing in
+ * its way, which must work. may_end: the outcomes that the first may have. NULL or a complaint, the caller's to free.
  */
-char *sim_try(const struct sim_plan *plan, int expect, bool paused, struct sim_report *first_p);
+char *sim_try(const struct sim_plan *plan, unsigned int may_end, bool paused,
+	      struct sim_report *first_p);
 
 #endif
