@@ -184,12 +184,14 @@ RJ_API int rj_mark_dirty(struct rj_session *s, uint32_t region, uint64_t offset,
  * is neither read nor registered; after end it may be again, and counts as dirty. RDMA
  * registrations pin pages: without this the NIC would go on reading the old ones. begin waits until
  * the lanes have left the range (milliseconds; with rdma also for a registration under way), end
- * only, with rdma, for registering again. Any thread but those answering RJ_RQ_PAUSE; a range held over switchover delays it.
+ * only, with rdma, for registering again. Any thread but those answering RJ_RQ_PAUSE; a range held
+ * over switchover delays it.
  * Ranges may not overlap.
  *
  * begin returns 0; -EINVAL; -EBUSY: overlaps a range already held, or the destination's role;
  * -ENOSPC: 64 are held. end returns 0; -EINVAL, also in the destination's role; -ENOENT: without
- * begin; with rdma why the range could not be registered again: it is held on, end may be tried anew.
+ * begin; with rdma why the range could not be registered again: it is held on, end may be tried
+ * anew.
  */
 RJ_API int rj_discard_begin(struct rj_session *s, uint32_t region, uint64_t offset,
 			    uint64_t len_bytes);
@@ -222,7 +224,8 @@ RJ_API ssize_t rj_state_read(struct rj_session *s, void *p, size_t len_bytes);
 
 /*
  * The VMM's side as functions: one for each request, and one for the events that only tell. A NULL
- * hook answers 0 (pause: RJ_WAS_RUNNING; region: -ENOSYS). A hook returns what rj_answer() is to be given.
+ * hook answers 0 (pause: RJ_WAS_RUNNING; region: -ENOSYS). A hook returns what rj_answer() is to be
+ * given.
  */
 struct rj_hooks {
 	size_t size;
