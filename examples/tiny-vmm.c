@@ -191,15 +191,10 @@ static void handle(struct vm *vm, struct rj_session *s, const struct rj_event *e
 		break;
 	/*
 	 * The guest is this side's: the source's after a failure, the destination's at the end. run is
-	 * 0 where it was paused already when the migration paused it. From the answer on it may run,
-	 * so whatever starts vCPUs must have worked by then. ENOENT says that the session gave up
-	 * waiting: then the guest is not ours to run.
+	 * 0 where it was paused already when the migration paused it. What can fail comes before the
+	 * first vCPU runs: at the destination a failure lets the source run its copy.
 	 */
-	case RJ_RQ_RESUME:
-		set_running(vm, ev->u.resume.run);
-		if (rj_answer(s, ev->request, 0) == -ENOENT)
-			set_running(vm, false);
-		return;
+	case RJ_RQ_RESUME: set_running(vm, ev->u.resume.run); break;
 
 	/* source */
 	case RJ_EV_ROUND:
