@@ -733,7 +733,8 @@ void *rji_destination_thread(void *arg)
 	send_verdict(s, &v);
 	if (ret < 0 && !had_taken)
 		drop(s);
-	told = !was_prepared || s->listen_fd < 0 || was_heard(s, &v);
+	/* Closed with something unread, the connection would be reset, and the verdict lost. */
+	told = was_heard(s, &v) || !was_prepared || s->listen_fd < 0;
 	rji_session_destroy_transport(s);
 	rji_control_hang_up(&s->ctl);
 	if (!told)

@@ -80,6 +80,8 @@ static bool is_valid_opts(const struct rj_opts *o, bool is_destination)
 		return false;
 	if (!!o->lane_fds != !!o->n_lane_fds)
 		return false;
+	if (o->n_lane_fds && o->n_lanes && o->n_lanes != o->n_lane_fds)
+		return false;
 	if (!is_destination && (o->listen_fd >= 0 || o->data_addrs))
 		return false;
 	return o->peer_timeout_ms && o->request_timeout_ms && o->connect_timeout_ms;
@@ -176,6 +178,7 @@ static int open_session(struct rj_env *env, const struct rj_opts *o, bool is_des
 	s->env = env;
 	s->host = &env->host;
 	s->is_destination = is_destination;
+	s->o.control_fd = -1; /* or a failure before they are copied closes 0 */
 	s->listen_fd = -1;
 	for (uint32_t i = 0; i < RJ_MAX_LANES; i++)
 		s->lane_fds[i] = -1;
@@ -227,6 +230,10 @@ static bool is_valid_region(const struct rj_region *r)
 	if (r->size != sizeof(*r) || !len || len == RJ_NAME_BYTES || !r->host || !r->len_bytes)
 		return false;
 	if (page < 4096 || page > 1u << 30 || page & (page - 1))
+		return false;
+	if (r->len_bytes > UINTPTR_MAX - (uintptr_t)r->host)
+		return false;
+	if (r->flags & ~(uint32_t)(RJ_REGION_ZEROED | RJ_REGION_MARKED))
 		return false;
 	return !(r->len_bytes % page) && !((uintptr_t)r->host % page);
 }
