@@ -23,7 +23,7 @@
 
 /* All of a region that cutting needs, for this lane's two devices. */
 struct view {
-	const struct rji_rdma_region *region;
+	struct rji_rdma_region *region;
 	const struct rji_rdma_chunks *local;
 	const struct rji_rdma_remote *remote;
 };
@@ -37,7 +37,7 @@ static uint64_t min3(uint64_t a, uint64_t b, uint64_t c)
 
 static int look_up(const struct rji_rdma_lane *lane, const struct rji_extent *e, struct view *v)
 {
-	const struct rji_rdma_region *r = rji_rdma_region(&lane->tp->memory, e->region);
+	struct rji_rdma_region *r = rji_rdma_region(&lane->tp->memory, e->region);
 
 	if (!r || e->len_bytes == 0 || e->offset_bytes > r->len_bytes ||
 	    e->len_bytes > r->len_bytes - e->offset_bytes || lane->peer_device >= r->n_remote)
@@ -112,8 +112,39 @@ static int make_room(struct rji_rdma_lane *lane, uint64_t len_bytes)
 	return ret < 0 ? ret : 0;
 }
 
+/* Out of line: the first page of a chunk that had none when its region was registered. */
+static __attribute__((noinline)) int first_page(struct rji_rdma_lane *lane, const struct view *v,
+						uint32_t chunk)
+{
+	struct rj_error why;
+	int ret;
+
+	rji_error_init(&why);
+	ret = rji_rdma_register_late(lane->tp, v->region, lane->device, chunk, &why);
+	if (ret && ret != -ECANCELED) {
+		lane->first.region = v->region->id;
+		lane->first.sys_errno = why.sys_errno;
+		rji_rdma_lane_fail(lane, ret, "%s", why.text);
+	}
+	return ret;
+}
+
+/* The key of the chunk at a device address, in *lkey_p. Relaxed: whoever needs the lkey gets it whole, or asks again. */
+static int get_lkey(struct rji_rdma_lane *lane, const struct view *v, uint64_t at, uint32_t *lkey_p)
+{
+	uint32_t chunk = (uint32_t)(at >> v->local->shift);
+	int ret = 0;
+
+	*lkey_p = atomic_load_explicit(&v->local->lkey[chunk], memory_order_relaxed);
+	if (__builtin_expect(!*lkey_p, 0)) {
+		ret = first_page(lane, v, chunk);
+		*lkey_p = atomic_load_explicit(&v->local->lkey[chunk], memory_order_relaxed);
+	}
+	return ret;
+}
+
 static void append(struct rji_rdma_lane *lane, const struct view *v, uint64_t offset_bytes,
-		   uint32_t len_bytes)
+		   uint32_t len_bytes, uint32_t lkey)
 {
 	uint64_t here = v->region->base + offset_bytes;
 	uint64_t there = v->region->peer_base + offset_bytes;
@@ -123,7 +154,7 @@ static void append(struct rji_rdma_lane *lane, const struct view *v, uint64_t of
 	/* The address in our own registration is the iova given to ibv_reg_mr_iova2(), not the pointer. */
 	sge->addr = here;
 	sge->length = len_bytes;
-	sge->lkey = v->local->lkey[here >> v->local->shift];
+	sge->lkey = lkey;
 	wr->wr.rdma.remote_addr = there;
 	wr->wr.rdma.rkey = v->remote->rkey[there >> v->remote->shift];
 	wr->wr_id = rji_rdma_wr_id(RJI_RDMA_OP_WRITE, rji_rdma_sq_take(&lane->sq, v->region->id,
@@ -136,6 +167,7 @@ static int post_extent(struct rji_rdma_lane *lane, const struct view *v, const s
 {
 	uint64_t offset = e->offset_bytes;
 	uint64_t left = e->len_bytes;
+	uint32_t lkey;
 	int ret;
 
 	while (left) {
@@ -143,10 +175,12 @@ static int post_extent(struct rji_rdma_lane *lane, const struct view *v, const s
 				    to_chunk_end(v->region->peer_base + offset, v->remote->shift),
 				    left < lane->max_wr_bytes ? left : lane->max_wr_bytes);
 
-		ret = make_room(lane, cut);
+		ret = get_lkey(lane, v, v->region->base + offset, &lkey);
+		if (!ret)
+			ret = make_room(lane, cut);
 		if (ret)
 			return ret;
-		append(lane, v, offset, (uint32_t)cut);
+		append(lane, v, offset, (uint32_t)cut, lkey);
 		offset += cut;
 		left -= cut;
 	}

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "rdma/key_table.h"
@@ -20,9 +21,16 @@
  * The destination's memory may be written by the peer's queue pairs and by nothing else: no remote read, no atomics. The
  * source's is read by its own device only, which needs no access right at all (access 0). Both kinds are in a protection
  * domain of this transport alone.
+ *
+ * Registering populates every page it covers, also for reading. A sparse guest would come to its full size by that, so at the
+ * source a chunk without a page in memory is left out until a lane has one to send. mincore() does not know pages that are
+ * swapped out: such a chunk is late, not lost.
  */
 
 #define MAX_WORKERS 4
+
+/* Pages looked at by one mincore(). */
+#define SLICE_PAGES 4096u
 
 /* The work of some threads on chunks [first, last) of a region on a device. */
 struct work {
@@ -32,19 +40,27 @@ struct work {
 	struct rji_rdma_chunks *chunks;
 	_Atomic uint64_t *done;
 	bool undo;
+	bool only_data; /* leave out what is empty */
 	uint32_t last;
 	_Atomic uint32_t next;
 	_Atomic int sys_errno; /* of the first that failed */
 	_Atomic uint32_t failed_chunk;
 };
 
-uint32_t rji_rdma_chunk_shift(uint64_t max_mr_bytes)
+uint32_t rji_rdma_chunk_shift(uint64_t max_mr_bytes, uint32_t most)
 {
-	uint32_t shift = RJI_RDMA_CHUNK_SHIFT;
+	uint32_t shift = most;
 
 	while (shift >= 12 && 1ull << shift > max_mr_bytes)
 		shift--;
 	return shift >= 12 ? shift : 0;
+}
+
+static uint32_t chunk_shift(const struct rji_rdma_transport *tp, uint32_t device)
+{
+	return rji_rdma_chunk_shift(tp->device[device].max_mr_bytes,
+				    tp->is_destination ? RJI_RDMA_CHUNK_SHIFT
+						       : RJI_RDMA_SOURCE_CHUNK_SHIFT);
 }
 
 /* Device addresses [*from, *to) of a chunk. */
@@ -77,6 +93,26 @@ static struct ibv_mr *register_range(struct rji_rdma_device *dev, void *addr, ui
 	return mr;
 }
 
+/* Is any page of it in memory? Where that cannot be told: yes. */
+static bool has_data(uint8_t *at, uint64_t len_bytes)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	unsigned char in_memory[SLICE_PAGES];
+
+	while (len_bytes) {
+		uint64_t slice = len_bytes < SLICE_PAGES * page ? len_bytes : SLICE_PAGES * page;
+
+		if (mincore(at, slice, in_memory))
+			return true;
+		for (uint64_t i = 0; i < (slice + page - 1) / page; i++)
+			if (in_memory[i] & 1)
+				return true;
+		at += slice;
+		len_bytes -= slice;
+	}
+	return false;
+}
+
 static int register_chunk(struct work *w, uint32_t chunk)
 {
 	const struct rji_rdma_region *r = w->region;
@@ -86,12 +122,17 @@ static int register_chunk(struct work *w, uint32_t chunk)
 	if (w->chunks->mr[chunk])
 		return 0;
 	chunk_range(r, w->chunks->shift, chunk, &from, &to);
+	if (w->only_data && !has_data(r->host + (from - r->base), to - from)) {
+		if (w->done)
+			atomic_fetch_add_explicit(w->done, to - from, memory_order_relaxed);
+		return 0;
+	}
 	mr = register_range(w->dev, r->host + (from - r->base), to - from, from,
 			    w->tp->is_destination);
 	if (!mr)
 		return errno ? errno : ENOMEM;
 	w->chunks->mr[chunk] = mr;
-	w->chunks->lkey[chunk] = mr->lkey;
+	atomic_store_explicit(&w->chunks->lkey[chunk], mr->lkey, memory_order_relaxed);
 	if (w->done)
 		atomic_fetch_add_explicit(w->done, to - from, memory_order_relaxed);
 	return 0;
@@ -103,7 +144,7 @@ static int deregister_chunk(struct work *w, uint32_t chunk)
 	int ret;
 
 	w->chunks->mr[chunk] = NULL;
-	w->chunks->lkey[chunk] = 0;
+	atomic_store_explicit(&w->chunks->lkey[chunk], 0, memory_order_relaxed);
 	ret = mr ? ibv_dereg_mr(mr) : 0;
 	if (ret)
 		rji_log(w->tp->host, RJ_LOG_ERROR,
@@ -204,6 +245,7 @@ static int register_chunks(struct rji_rdma_transport *tp, struct rji_rdma_region
 		.region = r,
 		.chunks = &r->local[i],
 		.done = done,
+		.only_data = !tp->is_destination,
 		.next = first,
 		.last = last,
 	};
@@ -213,6 +255,25 @@ static int register_chunks(struct rji_rdma_transport *tp, struct rji_rdma_region
 		return 0;
 	deregister(tp, r, i, first, last);
 	return explain(&w, sys_errno, err);
+}
+
+int rji_rdma_register_late(struct rji_rdma_transport *tp, struct rji_rdma_region *r,
+			   uint32_t device, uint32_t chunk, struct rj_error *err)
+{
+	struct work w = {
+		.tp = tp,
+		.dev = &tp->device[device],
+		.region = r,
+		.chunks = &r->local[device],
+		.next = chunk,
+		.last = chunk + 1,
+	};
+	int sys_errno;
+
+	pthread_mutex_lock(&tp->lock);
+	sys_errno = work_run(&w);
+	pthread_mutex_unlock(&tp->lock);
+	return sys_errno ? explain(&w, sys_errno, err) : 0;
 }
 
 static void region_leave(const struct rji_rdma_transport *tp, struct rji_rdma_region *r, uint32_t i)
@@ -234,7 +295,7 @@ static int region_enter(struct rji_rdma_transport *tp, struct rji_rdma_region *r
 	struct rji_rdma_chunks *c = &r->local[i];
 	int ret;
 
-	c->shift = rji_rdma_chunk_shift(tp->device[i].max_mr_bytes);
+	c->shift = chunk_shift(tp, i);
 	if (!c->shift)
 		return rji_fail(err, RJ_E_NO_RDMA,
 				"%s registers no more than %" PRIu64 " bytes at once",
@@ -337,7 +398,7 @@ static uint64_t base_of(const struct rji_rdma_transport *tp, const void *host)
 	uint64_t modulus = RJI_RDMA_HUGE_BYTES;
 
 	for (uint32_t i = 0; i < tp->n_devices; i++) {
-		uint32_t shift = rji_rdma_chunk_shift(tp->device[i].max_mr_bytes);
+		uint32_t shift = chunk_shift(tp, i);
 
 		if (shift && 1ull << shift < modulus)
 			modulus = 1ull << shift;
@@ -447,6 +508,7 @@ int rji_rdma_unpin(struct rji_transport *base, uint32_t region, uint64_t *offset
 
 	if (!r)
 		return -EINVAL;
+	pthread_mutex_lock(&tp->lock);
 	widen(tp, r, offset_bytes, len_bytes);
 	from = r->base + *offset_bytes;
 	to = from + *len_bytes;
@@ -457,6 +519,7 @@ int rji_rdma_unpin(struct rji_transport *base, uint32_t region, uint64_t *offset
 			deregister(tp, r, i, (uint32_t)(from >> shift),
 				   (uint32_t)((to - 1) >> shift) + 1);
 	}
+	pthread_mutex_unlock(&tp->lock);
 	return 0;
 }
 
@@ -472,6 +535,7 @@ int rji_rdma_repin(struct rji_transport *base, uint32_t region, uint64_t offset_
 		return -EINVAL;
 	from = r->base + offset_bytes;
 	to = from + len_bytes;
+	pthread_mutex_lock(&tp->lock);
 	for (uint32_t i = 0; !ret && i < tp->n_devices; i++) {
 		uint32_t shift = r->local[i].shift;
 
@@ -479,6 +543,7 @@ int rji_rdma_repin(struct rji_transport *base, uint32_t region, uint64_t offset_
 			ret = register_chunks(tp, r, i, (uint32_t)(from >> shift),
 					      (uint32_t)((to - 1) >> shift) + 1, NULL, err);
 	}
+	pthread_mutex_unlock(&tp->lock);
 	return ret;
 }
 

@@ -24,15 +24,17 @@
  */
 
 #define RJI_RDMA_HUGE_BYTES (2ull << 20)
-#define RJI_RDMA_CHUNK_SHIFT 30
+#define RJI_RDMA_CHUNK_SHIFT 30 /* at the destination: few keys */
+#define RJI_RDMA_SOURCE_CHUNK_SHIFT                                                                \
+	26 /* what a discard has to let go of, and an empty one need not have */
 #define RJI_RDMA_MAX_REGIONS 1024
 
 /* One region on one of our devices. */
 struct rji_rdma_chunks {
 	uint32_t shift;
 	uint32_t n;
-	struct ibv_mr **mr;
-	uint32_t *lkey; /* of mr[i]: one cache line less for the senders */
+	struct ibv_mr **mr;	/* NULL at the source: no data there yet, or being discarded */
+	_Atomic uint32_t *lkey; /* of mr[i], 0 without one: one cache line less for the senders */
 };
 
 /* One region on one of the peer's devices. */
@@ -66,8 +68,8 @@ static inline uint64_t rji_rdma_n_chunks(uint64_t base, uint64_t len_bytes, uint
 	return ((base + len_bytes - 1) >> shift) + 1;
 }
 
-/* The largest chunk a device takes: a power of two, 1 GiB at most. 0: it takes no page. */
-uint32_t rji_rdma_chunk_shift(uint64_t max_mr_bytes);
+/* The largest chunk a device takes: a power of two, 1 << most at most. 0: it takes no page. */
+uint32_t rji_rdma_chunk_shift(uint64_t max_mr_bytes, uint32_t most);
 
 /* The region, or NULL. */
 static inline struct rji_rdma_region *rji_rdma_region(const struct rji_rdma_memory *m, uint32_t id)
@@ -93,7 +95,10 @@ int rji_rdma_import_keys(struct rji_transport *tp, uint32_t region, const void *
  * that is done. Called with tp->lock held once there are lanes.
  */
 int rji_rdma_attach(struct rji_rdma_transport *tp, uint32_t i, struct rj_error *err);
-/* The opposite, all devices. */
+/* Source: a page is to be posted from a chunk which had no data when its region was registered. */
+int rji_rdma_register_late(struct rji_rdma_transport *tp, struct rji_rdma_region *r,
+			   uint32_t device, uint32_t chunk, struct rj_error *err);
+/* The opposite of attach, all devices. */
 void rji_rdma_detach_all(struct rji_rdma_transport *tp);
 
 #endif

@@ -109,9 +109,10 @@ Test(key_table, chunks_cover_a_region_that_begins_inside_one)
 
 Test(key_table, chunks_fit_the_device)
 {
-	cr_assert_eq(rji_rdma_chunk_shift(UINT64_MAX), 30);
-	cr_assert_eq(rji_rdma_chunk_shift(2ull << 30), 30);
-	cr_assert_eq(rji_rdma_chunk_shift((1ull << 30) - 1), 29);
-	cr_assert_eq(rji_rdma_chunk_shift(4096), 12);
-	cr_assert_eq(rji_rdma_chunk_shift(4095), 0);
+	cr_assert_eq(rji_rdma_chunk_shift(UINT64_MAX, 30), 30);
+	cr_assert_eq(rji_rdma_chunk_shift(2ull << 30, 30), 30);
+	cr_assert_eq(rji_rdma_chunk_shift((1ull << 30) - 1, 30), 29);
+	cr_assert_eq(rji_rdma_chunk_shift(4096, 30), 12);
+	cr_assert_eq(rji_rdma_chunk_shift(UINT64_MAX, 26), 26);
+	cr_assert_eq(rji_rdma_chunk_shift(4095, 30), 0);
 }

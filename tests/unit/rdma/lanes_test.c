@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -503,6 +504,51 @@ static bool discarded_chunk_can_be_sent_again(void)
 	return true;
 }
 
+/* Registering populates: what the guest never touched is not to be, until there is something to send. */
+static bool empty_memory_is_registered_when_sent(void)
+{
+	struct shim_config c = { .seed = 45, .max_mr_bytes = 1 * MIB };
+	struct pair_opts o = opts(2);
+	struct rji_extent e = { 2 * MIB, 8192, 0 };
+	struct shim_counts full, sparse;
+	struct rj_error err;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_create(&p, &o, 1, &err));
+	CHECK(!madvise((uint8_t *)p.source_memory[0].host + MIB, 4 * MIB, MADV_DONTNEED));
+	CHECK(!pair_listen(&p, &err) && !pair_connect(&p, &err));
+	sparse = shim_counts();
+	memset((uint8_t *)p.destination_memory[0].host + 2 * MIB, 0xff, 8192);
+	CHECK(!OPS->post(p.lane[0].source, &e, 1, &err));
+	CHECK(shim_counts().registered_bytes == sparse.registered_bytes + 1 * MIB);
+	CHECK(!OPS->fence(p.lane[0].source, 0, &err));
+	CHECK(((uint8_t *)p.destination_memory[0].host)[2 * MIB + 8191] == 0);
+	CHECK(!pair_send_all(&p, 1, &err) && pair_equal(&p));
+	full = shim_counts();
+	CHECK(full.registered_bytes == sparse.registered_bytes + 4 * MIB);
+	/* Given up again: not registered at repin, but at the next page. */
+	e.offset_bytes = 3 * MIB;
+	uint64_t offset = 3 * MIB, len = 4096;
+
+	CHECK(!OPS->unpin(p.source, 0, &offset, &len, &err) && len == 1 * MIB);
+	CHECK(!madvise((uint8_t *)p.source_memory[0].host + offset, len, MADV_DONTNEED));
+	CHECK(!OPS->repin(p.source, 0, offset, len, &err));
+	CHECK(shim_counts().registered_bytes == full.registered_bytes - 1 * MIB);
+	CHECK(!OPS->post(p.lane[1].source, &e, 1, &err));
+	CHECK(!OPS->fence(p.lane[1].source, 0, &err) && pair_equal(&p));
+	/* A registration that comes late may fail as well. */
+	CHECK(!OPS->unpin(p.source, 0, &offset, &len, &err));
+	shim_fail(SHIM_REG_MR, 1);
+	rji_error_init(&err);
+	CHECK(OPS->post(p.lane[1].source, &e, 1, &err) == -ENOMEM && err.region == 0);
+	CHECK(strstr(err.text, "ram0"));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
 /* --- strangers --- */
 
 struct knocking {
@@ -854,6 +900,7 @@ static const struct test_case cases[] = {
 	CASE(silent_source_is_noticed),
 	CASE(stop_ends_every_wait),
 	CASE(discarded_chunk_can_be_sent_again),
+	CASE(empty_memory_is_registered_when_sent),
 	CASE(strangers_are_refused),
 	CASE(lane_connects_once),
 	CASE(wrong_messages_end_the_lane),
