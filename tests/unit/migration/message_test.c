@@ -255,6 +255,20 @@ Test(message, values_out_of_range_are_refused)
 	}
 }
 
+Test(message, as_many_addresses_as_fit_and_not_one_more)
+{
+	uint8_t bytes[RJI_TOKEN_BYTES + 4 + 2 * (RJI_MAX_ADDRS + 1)] = { 0 };
+	struct rji_msg_lanes m;
+	struct rji_cursor c;
+
+	for (uint8_t n = 0; n <= RJI_MAX_ADDRS + 1; n++) {
+		bytes[RJI_TOKEN_BYTES] = n;
+		rji_cursor_init_const(&c, bytes, sizeof(bytes));
+		cr_assert_eq(rji_get_lanes(&c, &m), n <= RJI_MAX_ADDRS ? 0 : RJ_E_PROTOCOL, "%u",
+			     n);
+	}
+}
+
 Test(message, region_without_a_name_is_refused)
 {
 	uint8_t bytes[26] = { 0 };
