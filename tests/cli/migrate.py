@@ -81,8 +81,11 @@ class Running:
         self.process.send_signal(number)
 
     def end(self, timeout=120):
+        watchdog = threading.Timer(timeout, self.process.kill)
+        watchdog.start()
         out = self.process.stdout.read()
-        status = self.process.wait(timeout)
+        status = self.process.wait()
+        watchdog.cancel()
         self.reader.join(10)
         return Ended(status, out, "".join(line for line in self.lines if line),
                      time.monotonic() - self.began)
