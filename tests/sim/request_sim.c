@@ -15,7 +15,7 @@ static const struct {
 	{ SIM_SOURCE, RJ_RQ_RELEASE, SIM_STAYS, SIM_STAYS },
 	{ SIM_DESTINATION, RJ_RQ_ACQUIRE, SIM_STAYS, SIM_STAYS },
 	/* It may be running by now: nobody but the VMM can tell, and there is no deadline (event.h). */
-	{ SIM_DESTINATION, RJ_RQ_RESUME, SIM_STAYS, SIM_MOVES | SIM_UNKNOWN },
+	{ SIM_DESTINATION, RJ_RQ_RESUME, SIM_STAYS, SIM_MOVES },
 };
 
 static void ask_for_regions(struct sim_plan *plan)

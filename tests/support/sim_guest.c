@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +68,8 @@ struct sim_region *sim_guest_add_region(struct sim_guest *g, const char *name, u
 	pthread_mutex_init(&r->lock, NULL);
 	log_init(&r->vcpu, r->n_pages);
 	log_init(&r->io, r->n_pages);
+	r->floor = calloc(r->n_units, sizeof(*r->floor));
+	assert(r->floor);
 	for (uint64_t u = 0; garbage && u < r->n_units; u++)
 		atomic_store_explicit(&r->words[u * SIM_UNIT_WORDS + SIM_UNIT_WORDS - 1],
 				      0xbad00bad00bad00bull, memory_order_relaxed);
@@ -116,6 +119,7 @@ void sim_guest_destroy(struct sim_guest **g_p)
 		free(r->vcpu.armed);
 		free(r->io.dirty);
 		free(r->io.armed);
+		free(r->floor);
 	}
 	pthread_rwlock_destroy(&g->gate);
 	pthread_mutex_destroy(&g->step_lock);
@@ -204,6 +208,21 @@ static void trace(struct sim_log *log, uint64_t page)
 	}
 }
 
+static uint64_t load(const struct sim_region *r, uint64_t word)
+{
+	return atomic_load_explicit(&r->words[word], memory_order_relaxed);
+}
+
+/* The next generation. With the region's lock held. */
+static void advance(struct sim_region *r, uint64_t unit)
+{
+	uint64_t was = load(r, unit * SIM_UNIT_WORDS);
+
+	if (was < r->floor[unit])
+		was = r->floor[unit];
+	atomic_store_explicit(&r->words[unit * SIM_UNIT_WORDS], was + 1, memory_order_relaxed);
+}
+
 /* With the gate held. */
 static void store(struct sim_guest *g, struct sim_region *r, uint64_t unit, enum sim_writer by,
 		  uint64_t value)
@@ -221,7 +240,7 @@ static void store(struct sim_guest *g, struct sim_region *r, uint64_t unit, enum
 	/* The body first: who sees the generation in a copy that is cut short would see the body. */
 	atomic_store_explicit(&words[1 + value % (SIM_UNIT_WORDS - 1)], value,
 			      memory_order_relaxed);
-	atomic_fetch_add_explicit(&words[0], 1, memory_order_relaxed);
+	advance(r, unit);
 	pthread_mutex_unlock(&r->lock);
 	if (by == SIM_DEVICE && g->session)
 		rj_mark_dirty(g->session, r->number, unit * SIM_UNIT_BYTES + value % 100, 8);
@@ -274,9 +293,46 @@ void sim_guest_dirty_by_save(struct sim_guest *g, uint32_t n)
 	pthread_mutex_unlock(&g->step_lock);
 }
 
-static uint64_t load(const struct sim_region *r, uint64_t word)
+/* The generations go on after the punch; writers wait. */
+static int punch_file(struct sim_region *r, uint64_t unit, uint64_t n_units, bool touch)
 {
-	return atomic_load_explicit(&r->words[word], memory_order_relaxed);
+	int ret;
+
+	pthread_mutex_lock(&r->lock);
+	for (uint64_t u = unit; u < unit + n_units; u++) {
+		if (load(r, u * SIM_UNIT_WORDS) > r->floor[u])
+			r->floor[u] = load(r, u * SIM_UNIT_WORDS);
+	}
+	ret = fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			(off_t)(unit * SIM_UNIT_BYTES), (off_t)(n_units * SIM_UNIT_BYTES));
+	for (uint64_t u = unit; touch && u < unit + n_units; u++)
+		advance(r, u);
+	pthread_mutex_unlock(&r->lock);
+	return ret < 0 ? -errno : 0;
+}
+
+int sim_guest_punch(struct sim_guest *g, uint32_t region, uint64_t unit, uint64_t n_units,
+		    bool touch,
+		    void (*punched)(void *arg, uint32_t number, uint64_t offset, uint64_t len),
+		    void *arg)
+{
+	struct sim_region *r = &g->region[region];
+	uint64_t offset = unit * SIM_UNIT_BYTES, len = n_units * SIM_UNIT_BYTES;
+	int ret = 0;
+
+	assert(r->fd >= 0 && unit + n_units <= r->n_units);
+	pthread_rwlock_rdlock(&g->gate);
+	if (g->running && g->session) {
+		ret = rj_discard_begin(g->session, r->number, offset, len);
+		if (!ret) {
+			punched(arg, r->number, offset, len);
+			ret = punch_file(r, unit, n_units, touch);
+		}
+		if (!ret)
+			ret = rj_discard_end(g->session, r->number, offset, len);
+	}
+	pthread_rwlock_unlock(&g->gate);
+	return ret;
 }
 
 static bool region_equal(const struct sim_region *a, const struct sim_region *b, char *text,

@@ -51,6 +51,7 @@ struct sim_region {
 	uint32_t number;      /* in the session it is attached to */
 	pthread_mutex_t lock; /* makes a write one with its trace in the logs */
 	struct sim_log vcpu, io;
+	uint64_t *floor; /* generations go on from here where a unit was punched */
 };
 
 struct sim_guest {
@@ -95,6 +96,15 @@ void sim_guest_write(struct sim_guest *g, uint32_t region, uint64_t unit, enum s
 void sim_guest_step(struct sim_guest *g, uint32_t n);
 /* What saving device state does to guest RAM; the guest is paused. */
 void sim_guest_dirty_by_save(struct sim_guest *g, uint32_t n);
+
+/*
+ * The VMM takes units away from a region that is a file, as a balloon does: rj_discard_begin(), punch, rj_discard_end(). punched is called
+ * just before the punch. The units hold zeros then, or are written anew before the end. Nothing happens while the guest is paused.
+ */
+int sim_guest_punch(struct sim_guest *g, uint32_t region, uint64_t unit, uint64_t n_units,
+		    bool touch,
+		    void (*punched)(void *arg, uint32_t number, uint64_t offset, uint64_t len),
+		    void *arg);
 
 /* Are both the same? Else say in text where they differ, and how. */
 bool sim_guest_equal(struct sim_guest *source, struct sim_guest *destination, char *text,

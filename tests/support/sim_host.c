@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "migration/session.h"
 
 static const char machine[] = "sim machine, one of a kind";
@@ -158,6 +159,9 @@ static int pause_guest(struct sim_host *h)
 	/* Something to find for the first harvest of the stop phase. */
 	atomic_fetch_add(&h->guest->budget, 20);
 	sim_guest_step(h->guest, 20);
+	pthread_mutex_lock(&h->m->lock);
+	h->m->knows_running[h->side] = false;
+	pthread_mutex_unlock(&h->m->lock);
 	return sim_guest_pause(h->guest) ? RJ_WAS_RUNNING : RJ_WAS_PAUSED;
 }
 
@@ -166,6 +170,8 @@ static int save_state(struct sim_host *h)
 	const struct sim_plan *p = h->m->plan;
 	size_t done = 0;
 
+	for (size_t i = 0; i < p->state_bytes; i++) /* another one each time */
+		h->m->state[i] = (uint8_t)sim_next(&h->random);
 	while (done < p->state_bytes) {
 		size_t part = 1 + sim_below(&h->random, p->state_bytes / 3 + 1);
 		int ret;
@@ -269,9 +275,12 @@ static bool misbehave(struct sim_host *h, const struct rj_event *ev)
 	case SIM_DIE: die(h); return true;
 	case SIM_FAIL: rj_answer(h->s, ev->request, -EIO); return true;
 	case SIM_NEVER_ANSWER: return true;
+	case SIM_LIE: rj_answer(h->s, ev->request, 0); return true;
 	case SIM_ANSWER_LATE:
 		do_request(h, ev);
 		h->late_request = ev->request;
+		h->late_at_ns =
+			rji_now_ns() + h->m->plan->request_timeout_ms * RJI_NS_PER_MS * 4 / 3;
 		return true;
 	case SIM_CUT_LANE: sim_world_cut(h->m->world, 0); return false;
 	case SIM_CUT_LANES: sim_world_cut_all(h->m->world); return false;
@@ -314,16 +323,20 @@ static void tell(struct sim_host *h, const struct rj_event *ev)
 	}
 }
 
+static void answer_late(struct sim_host *h)
+{
+	if (!h->late_request || rji_now_ns() < h->late_at_ns)
+		return;
+	rj_answer(h->s, h->late_request, 0);
+	h->late_request = 0;
+}
+
 static void handle(struct sim_host *h, const struct rj_event *ev)
 {
 	const struct sim_plan *p = h->m->plan;
 
 	if (p->before_event)
 		p->before_event(p->arg, h->m, h->side, ev);
-	if (h->late_request) {
-		rj_answer(h->s, h->late_request, 0);
-		h->late_request = 0;
-	}
 	if (!h->mischief_done && is_due(&p->mischief[h->side], ev)) {
 		h->mischief_done = true;
 		pthread_mutex_lock(&h->m->lock);
@@ -344,8 +357,7 @@ static bool is_stuck(const struct sim_host *h)
 	const struct sim_mischief *mischief = &h->m->plan->mischief[h->side];
 	bool peer_over;
 
-	if (!h->mischief_done || mischief->at != RJ_RQ_RESUME ||
-	    (mischief->act != SIM_NEVER_ANSWER && mischief->act != SIM_ANSWER_LATE))
+	if (!h->mischief_done || mischief->at != RJ_RQ_RESUME || mischief->act != SIM_NEVER_ANSWER)
 		return false;
 	pthread_mutex_lock(&h->m->lock);
 	peer_over = !h->m->host[!h->side].s;
@@ -375,6 +387,7 @@ void *sim_host_thread(void *arg)
 	while (!h->done && !h->died && !is_stuck(h)) {
 		struct rj_event ev = { .size = sizeof(ev) };
 
+		answer_late(h);
 		if (rj_next_event(h->s, &ev) > 0)
 			handle(h, &ev);
 		else if (!poll(&fd, 1, 50) && waits_in_vain(h))

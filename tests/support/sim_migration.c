@@ -66,8 +66,6 @@ static void set_up(struct sim_migration *m, struct sim_guest *source, const stru
 		m->host[side].side = (enum sim_side)side;
 		m->host[side].random = sim_split(plan->seed, 5 + (uint64_t)side);
 	}
-	for (size_t i = 0; i < plan->state_bytes; i++)
-		m->state[i] = (uint8_t)sim_next(&m->host[0].random);
 	m->host[SIM_SOURCE].guest = source;
 	m->host[SIM_DESTINATION].guest = sim_guest_create_empty(plan->seed + 1);
 	atomic_store(&source->budget, plan->writes / (plan->rounds + 1));
@@ -81,6 +79,8 @@ static int open_hosts(struct sim_migration *m)
 
 	if (ret < 0)
 		return ret;
+	if (m->plan->listening)
+		m->plan->listening(m->plan->arg, port);
 	m->proxy = sim_proxy_create(&m->plan->rule, port, &port);
 	return sim_host_open(&m->host[SIM_SOURCE], &port);
 }

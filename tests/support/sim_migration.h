@@ -32,6 +32,7 @@ enum sim_act {
 	SIM_CANCEL_THERE, /* rj_cancel() of this session or of the peer's */
 	SIM_DIE,	  /* this host is gone: no answers, no connections */
 	SIM_FAIL,	  /* the request is answered by -EIO */
+	SIM_LIE,	  /* the request is not done, but answered by 0 */
 	SIM_NEVER_ANSWER, /* the request is not answered */
 	SIM_ANSWER_LATE, /* it is done, and answered when it is too late (or with the next event) */
 	SIM_CUT_LANE,
@@ -65,6 +66,8 @@ struct sim_plan {
 	uint64_t cut_after; /* placed pieces; then a lane breaks */
 	/* More hooks for single tests; any may be NULL. */
 	void *arg;
+	void (*listening)(void *arg,
+			  uint16_t port); /* the destination is, there is no source yet */
 	void (*opened)(void *arg, struct rj_session *s, enum sim_side side);
 	void (*before_event)(void *arg, struct sim_migration *m, enum sim_side side,
 			     const struct rj_event *ev);
@@ -94,7 +97,7 @@ struct sim_migration {
 		struct sim_guest *guest;
 		pthread_t thread;
 		bool done, died, mischief_done;
-		uint64_t late_request;
+		uint64_t late_request, late_at_ns;
 		struct sim_end end;
 		struct sim_faulty faulty;
 		struct sim_random random;

@@ -118,7 +118,7 @@ static void place_unit(struct sim_world *w, const struct sim_piece *p, uint32_t 
 	sim_word *words = unit_words(&w->destination.table.region[p->region], p->first_unit + i);
 	uint64_t there = atomic_load_explicit(&words[0], memory_order_relaxed);
 
-	if (there > from[0])
+	if (there > from[0] && from[0]) /* 0: a hole was punched */
 		sim_world_blame(w,
 				"unit %" PRIu64 " of region %u: generation %" PRIu64
 				" placed over %" PRIu64,
