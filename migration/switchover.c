@@ -21,11 +21,15 @@
 #include "base/clock.h"
 #include "migration/session.h"
 
+/* Nothing left but what the VMM holds: look again after this. */
+#define HELD_RETRY_MS 1
+
 struct switchover {
 	struct rji_terms terms;
 	uint64_t paused_at_ns; /* the pause was asked for */
 	uint64_t limit_ns;     /* CLOCK_MONOTONIC: the latest for the last fence; 0: not strict */
 	uint64_t predicted_ns;
+	uint64_t give_up_at_ns; /* timeout_ms, which does not run while the guest stands still */
 	bool was_running;
 };
 
@@ -99,6 +103,8 @@ static bool saved(struct rj_session *s, void *arg)
 	/* After the answer nothing more is written: this takes the last of it. */
 	if (!saving->failure)
 		saving->failure = pump_state(s, saving->err);
+	if (saving->failure)
+		rji_state_stream_open(&s->device_state, false); /* or the VMM waits for room */
 	return answered;
 }
 
@@ -181,9 +187,15 @@ static int send_last(struct rj_session *s, struct switchover *sw, uint64_t *at,
 									  : *at - began;
 		sw->terms.ns[RJI_TERM_FENCE] -= sent.send_ns < *at - began ? sent.send_ns
 									   : *at - began;
-		if (!sent.pages && rji_now_ns() > held_until)
+		if (sent.pages)
+			continue;
+		if (rji_now_ns() > held_until)
 			return rji_fail(err, RJ_E_TIMEOUT,
 					"a range is still held by rj_discard_begin()");
+		ret = rji_session_wait(s, RJI_WAIT_MIGRATING, rji_never, NULL,
+				       rji_session_deadline(HELD_RETRY_MS), err);
+		if (ret != RJ_E_TIMEOUT)
+			return ret;
 	}
 	return 0;
 }
@@ -251,6 +263,7 @@ static int roll_back(struct rj_session *s, const struct switchover *sw, struct r
 	int ret;
 
 	resume_here(s, sw->was_running);
+	s->give_up_at_ns = sw->give_up_at_ns;
 	stood_ns = rji_now_ns() - sw->paused_at_ns;
 	rji_downtime_saw_overrun(&s->model, sw->predicted_ns, stood_ns);
 	rji_session_tell_warning(
@@ -296,6 +309,7 @@ int rji_switchover(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 	ret = ask_peer_ready(s, err);
 	if (ret < 0)
 		return ret;
+	sw.give_up_at_ns = s->give_up_at_ns;
 	s->give_up_at_ns = 0;
 	sw.paused_at_ns = rji_now_ns();
 	sw.limit_ns = limit(s, sw.paused_at_ns);
