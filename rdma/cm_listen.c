@@ -127,18 +127,57 @@ static int listen_hosts(struct rji_rdma_transport *tp, const char *list, struct 
 			struct rj_error *err)
 {
 	char host[RJI_ADDR_BYTES];
-	size_t len;
+	const char *at;
 	int ret = 0;
+	size_t len;
 
-	while (!ret && *(list += strspn(list, ", "))) {
-		len = strcspn(list, ", ");
+	while (!ret && (at = rji_rdma_next_name(&list, &len))) {
 		if (len >= sizeof(host))
 			return rji_fail(err, -EINVAL, "an address of %zu characters", len);
-		snprintf(host, sizeof(host), "%.*s", (int)len, list);
-		list += len;
+		snprintf(host, sizeof(host), "%.*s", (int)len, at);
 		ret = listen_host(tp, host, addrs, err);
 	}
 	return ret;
+}
+
+/* The device of one of our own addresses; -1: none, or not known. */
+static int device_at(const struct rji_rdma_transport *tp, const char *host)
+{
+	struct rdma_event_channel *channel;
+	struct sockaddr_storage sa;
+	struct rdma_cm_id *id;
+	int i = -1;
+
+	if (rji_rdma_resolve_host(host, 0, &sa, NULL))
+		return -1;
+	channel = rji_rdma_cm_channel();
+	if (!channel)
+		return -1;
+	if (!rdma_create_id(channel, &id, NULL, RDMA_PS_TCP)) {
+		if (!rdma_bind_addr(id, (struct sockaddr *)&sa))
+			i = rji_rdma_device_of(tp, id);
+		rdma_destroy_id(id);
+	}
+	rdma_destroy_event_channel(channel);
+	return i;
+}
+
+uint32_t rji_rdma_devices_at(const struct rji_rdma_transport *tp, const char *hosts)
+{
+	char host[RJI_ADDR_BYTES];
+	uint32_t set = 0;
+	const char *at;
+	size_t len;
+	int i;
+
+	while (hosts && (at = rji_rdma_next_name(&hosts, &len))) {
+		snprintf(host, sizeof(host), "%.*s", (int)len, at);
+		i = device_at(tp, host);
+		if (i < 0)
+			return 0;
+		set |= 1u << i;
+	}
+	return set;
 }
 
 void rji_rdma_unlisten(struct rji_rdma_transport *tp)

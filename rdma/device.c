@@ -9,8 +9,7 @@
 
 #include "rdma/rdma.h"
 
-/* The next name of a list, its length in *len_p; NULL at the end. */
-static const char *next_name(const char **list, size_t *len_p)
+const char *rji_rdma_next_name(const char **list, size_t *len_p)
 {
 	const char *name = *list + strspn(*list, ", ");
 
@@ -26,7 +25,7 @@ bool rji_rdma_device_allowed(const char *devices, const char *name)
 
 	if (!devices || !*devices)
 		return true;
-	while ((item = next_name(&devices, &len)))
+	while ((item = rji_rdma_next_name(&devices, &len)))
 		if (len == strlen(name) && !memcmp(item, name, len))
 			return true;
 	return false;
@@ -165,7 +164,7 @@ int rji_rdma_open_devices(const char *devices, struct rj_error *err)
 	int ret = 0;
 	size_t len;
 
-	while (!ret && devices && (name = next_name(&devices, &len)))
+	while (!ret && devices && (name = rji_rdma_next_name(&devices, &len)))
 		if (!is_there(list, name, len))
 			ret = rji_fail(err, -EINVAL,
 				       "there is no RDMA device %.*s: see 'rdma link'", (int)len,

@@ -5,6 +5,7 @@
 #include <infiniband/verbs.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/fail.h"
@@ -28,6 +29,9 @@ struct rji_rdma_device {
 	uint64_t rate_bps;	/* of its fastest active port; 0: not known */
 	uint32_t max_msg_bytes; /* smallest of its active ports */
 };
+
+/* The next name of a list "a,b", its length in *len_p; NULL at the end. */
+const char *rji_rdma_next_name(const char **list, size_t *len_p);
 
 /* Is name on the list "mlx5_0,mlx5_1"? NULL and "" allow every device. */
 bool rji_rdma_device_allowed(const char *devices, const char *name);

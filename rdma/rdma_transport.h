@@ -213,6 +213,8 @@ int rji_rdma_connect(struct rji_transport *tp, uint32_t lane, const struct rji_a
 		     const struct rji_admission *adm, uint64_t deadline_ns,
 		     struct rji_lane **lane_p, struct rj_error *err);
 
+/* Which of our devices have the addresses of a list, as bits; 0 if one of them has none, or there is no list. */
+uint32_t rji_rdma_devices_at(const struct rji_rdma_transport *tp, const char *hosts);
 /* Our device of an id; -1: none. */
 int rji_rdma_device_of(const struct rji_rdma_transport *tp, const struct rdma_cm_id *id);
 

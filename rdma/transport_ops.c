@@ -10,21 +10,26 @@
 
 /*
  * Which devices get the guest's memory before anyone knows where a lane will go? A destination must hand out its keys before
- * the first lane comes, so all that are allowed; a source with several waits for the first lane, since pinning a guest for
- * a port that is not used costs as much as for one that is.
+ * the first lane comes: those of the addresses it was told, else all that are allowed. A source with several waits for
+ * the first lane, since pinning a guest for a port that is not used costs as much as for one that is.
  */
-static int attach_early(struct rji_rdma_transport *tp, struct rj_error *err)
+static int attach_early(struct rji_rdma_transport *tp, const char *data_hosts, struct rj_error *err)
 {
+	uint32_t all = (1u << tp->n_devices) - 1;
+	uint32_t wanted = all;
 	int ret = 0;
 
-	if (!tp->is_destination && tp->n_devices > 1)
-		return 0;
-	for (uint32_t i = 0; !ret && i < tp->n_devices; i++)
-		ret = rji_rdma_attach(tp, i, err);
-	if (!ret && tp->n_devices > 1)
+	if (tp->n_devices > 1)
+		wanted = tp->is_destination ? rji_rdma_devices_at(tp, data_hosts) : 0;
+	if (tp->is_destination && !wanted) {
+		wanted = all;
 		rji_log(tp->host, RJ_LOG_INFO,
 			"rdma: memory is registered with each of %u devices; name those that matter",
 			tp->n_devices);
+	}
+	for (uint32_t i = 0; !ret && i < tp->n_devices; i++)
+		if (wanted >> i & 1)
+			ret = rji_rdma_attach(tp, i, err);
 	return ret;
 }
 
@@ -43,7 +48,7 @@ static int init(struct rji_rdma_transport *tp, const struct rji_transport_opts *
 	if (ret < 0)
 		return ret;
 	tp->n_devices = (uint32_t)ret;
-	return attach_early(tp, err);
+	return attach_early(tp, o->data_hosts, err);
 }
 
 static void destroy(struct rji_transport **base_p)

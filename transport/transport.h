@@ -86,6 +86,10 @@ struct rji_transport_opts {
 	struct rji_stop *stop;
 	bool is_destination;
 	const char *devices; /* rdma: allowed devices; NULL: all */
+	const char
+		*data_hosts; /* rdma, destination: where lanes will come in, "HOST,HOST", if that is
+				 * known: memory is registered with the devices of these only.
+				 * NULL or "": with all that are allowed */
 	int gid_index;	     /* rdma: -1: chosen */
 	int traffic_class;   /* rdma: -1: default */
 	uint32_t peer_timeout_ms;

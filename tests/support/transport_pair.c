@@ -58,6 +58,7 @@ static int end_create(struct pair *p, bool is_destination, struct rj_error *err)
 		.stop = is_destination ? &p->destination_stop : &p->source_stop,
 		.is_destination = is_destination,
 		.devices = p->o.devices,
+		.data_hosts = p->o.data_hosts,
 		.gid_index = -1,
 		.traffic_class = -1,
 		.peer_timeout_ms = p->o.peer_timeout_ms,
@@ -123,7 +124,7 @@ static int carry_keys(struct pair *p, uint32_t region, struct rj_error *err)
 int pair_listen(struct pair *p, struct rj_error *err)
 {
 	struct rji_listen l = {
-		.control_listen_fd = -1,
+		.control_listen_fd = p->o.listen_fd ? p->o.listen_fd : -1,
 		.host = p->o.host,
 		.data_addrs = p->o.data_addrs,
 	};

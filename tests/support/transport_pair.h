@@ -20,6 +20,7 @@ struct pair_opts {
 	const struct rji_transport_ops *ops;
 	const char *host; /* where the destination listens */
 	const char *data_addrs;
+	const char *data_hosts; /* told to the destination beforehand */
 	uint32_t n_lanes;
 	uint32_t n_regions;
 	uint64_t region_bytes; /* of each; region k has k pages more */
@@ -27,6 +28,7 @@ struct pair_opts {
 		misalign; /* bytes by which the memory misses a 2 MiB boundary, a multiple of 4096 */
 	uint32_t peer_timeout_ms;
 	uint32_t deadline_ms; /* for connecting */
+	int listen_fd;	      /* of the destination; 0: none, for transports that make their own */
 	const struct rji_host *log;
 	const char *devices;
 };

@@ -172,6 +172,37 @@ static bool pages_arrive_by_the_second_of_two_devices(void)
 	return transfer(&c, &o);
 }
 
+static bool only_the_devices_that_matter_are_registered_with(void)
+{
+	static const char *const hosts[] = { "192.0.2.2", "192.0.2.2,192.0.2.1", "198.51.100.1",
+					     NULL };
+	static const uint32_t n_expected[] = { 1, 2, 2, 2 };
+
+	for (int i = 0; i < 4; i++) {
+		struct shim_config c = { .seed = 14, .n_devices = 2 };
+		struct pair_opts o = opts(2);
+		uint64_t bytes, one = 12 * MIB + 4096;
+		struct rj_error err;
+		struct pair p;
+
+		o.host = "192.0.2.2";
+		o.data_hosts = hosts[i];
+		shim_start(&c);
+		rji_error_init(&err);
+		CHECK(!pair_create(&p, &o, 1, &err) && !pair_listen(&p, &err));
+		bytes = shim_counts().registered_bytes;
+		CHECK(bytes == n_expected[i] * one); /* the source's come with its first lane */
+		CHECK(!pair_connect(&p, &err));
+		bytes = shim_counts().registered_bytes - bytes;
+		CHECK(bytes >= one && bytes < one + 65536);
+		CHECK(!pair_send_all(&p, 1, &err) && pair_equal(&p));
+		CHECK(!pair_end_lanes(&p));
+		pair_close(&p);
+		CHECK(shim_stop());
+	}
+	return true;
+}
+
 /* Work requests wait until they are let go: the fence must wait as well. */
 static void *release_later(void *arg)
 {
@@ -888,6 +919,7 @@ static const struct test_case cases[] = {
 	CASE(pages_arrive_by_ipv6),
 	CASE(pages_arrive_by_two_devices),
 	CASE(pages_arrive_by_the_second_of_two_devices),
+	CASE(only_the_devices_that_matter_are_registered_with),
 	CASE(fence_waits_for_placement),
 	CASE(fences_go_on_for_ever),
 	CASE(drain_waits_for_reads),
