@@ -125,7 +125,8 @@ static void check_by_hand(enum guest_kind kind, const char *workload)
 		bool device = p < LOW_PAGES && p != CONTROL_PAGE;
 
 		CHECK(!changed || device || rji_bitmap_test(bits, p));
-		extra += !changed && rji_bitmap_test(bits, p);
+		/* AMD's nested paging takes a walk through the guest's page tables for a write. */
+		extra += p >= LOW_PAGES && !changed && rji_bitmap_test(bits, p);
 	}
 	/* The device's own pages are no business of this tracker, which shows that they need
 	 * another one. */
@@ -133,7 +134,7 @@ static void check_by_hand(enum guest_kind kind, const char *workload)
 		CHECK(!rji_bitmap_test(bits, p));
 	printf("%d %s: %lu pages written, %lu of them reported without need\n", (int)kind, workload,
 	       n, extra);
-	CHECK(extra <= n / 100 + 2);
+	CHECK(!extra);
 out:
 	free(old);
 	detach(g);
@@ -209,9 +210,10 @@ static void migrate(enum guest_kind kind, const char *workload, enum fault fault
 	if (fault == NO_FAULT) {
 		CHECK(memcmp(ram_of(a), ram_of(b), SIZE) == 0);
 		CHECK(guest_run(b) == 0);
-		usleep(20000);
+		for (int i = 0; guest_counter(b) < counter + 5 && i < 5000; i++)
+			usleep(1000);
 		guest_pause(b);
-		CHECK(guest_counter(b) > counter);
+		CHECK(guest_counter(b) >= counter + 5);
 		CHECK(guest_check(b, why, sizeof(why)) == 0);
 	}
 	guest_destroy(&b);
@@ -240,6 +242,7 @@ int main(void)
 						 "sweep:50M" };
 	int rounds = getenv("RJ_TEST_LONG") ? 50 : 1;
 
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int kind = GUEST_KVM; kind <= GUEST_SYNTHETIC; kind++) {
 		if (kind == GUEST_KVM && access("/dev/kvm", R_OK | W_OK))
 			continue;
@@ -248,7 +251,8 @@ int main(void)
 		for (int i = 0; i < rounds; i++)
 			for (size_t w = 0; w < 4; w++)
 				migrate(kind, workloads[w], NO_FAULT);
-		for (enum fault f = COPY_BEFORE_REARM; f < N_FAULTS; f++)
+		/* Marks are re-armed as they are collected: the first fault needs a tracker. */
+		for (enum fault f = t ? COPY_BEFORE_REARM : DEVICE_NOT_ANNOUNCED; f < N_FAULTS; f++)
 			migrate(kind, "uniform:100M", f);
 	}
 	without_userfaultfd();
