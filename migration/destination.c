@@ -719,7 +719,6 @@ void *rji_destination_thread(void *arg)
 	rji_error_init(&err);
 	ret = receive(s, &v, &err);
 	s->fig.ended_ns = rji_now_ns();
-	linger_until = rji_session_deadline(s->o.outcome_keep_ms);
 	was_prepared = s->state >= RJ_STATE_PREPARED;
 	if (ret < 0) {
 		rji_fail(&err, ret, "%s", rj_strerror(ret));
@@ -737,6 +736,7 @@ void *rji_destination_thread(void *arg)
 	told = was_heard(s, &v) || !was_prepared || s->listen_fd < 0;
 	rji_session_destroy_transport(s);
 	rji_control_hang_up(&s->ctl);
+	linger_until = rji_session_deadline(s->o.outcome_keep_ms); /* the source is lost by now */
 	if (!told)
 		atomic_store_explicit(&s->linger_until_ns, linger_until, memory_order_release);
 	rji_session_end(s,
