@@ -142,6 +142,40 @@ static int lane_failed(const struct tcp_lane *lane, int ret, const char *doing,
 
 /* --- destination --- */
 
+/* One of "HOST,HOST": a name, an IPv4 address, or an IPv6 address with or without brackets. */
+static int announce_one(const char *host, size_t len, uint16_t port, struct rji_addrs *addrs)
+{
+	char copy[RJI_ADDR_BYTES];
+
+	if (len && *host == '[') {
+		if (host[len - 1] != ']')
+			return -EINVAL;
+		host++;
+		len -= 2;
+	}
+	if (!len || len >= sizeof(copy) || addrs->n == RJI_MAX_ADDRS)
+		return -EINVAL;
+	memcpy(copy, host, len);
+	copy[len] = '\0';
+	return rji_addr_format(addrs->addr[addrs->n++], RJI_ADDR_BYTES, copy, port);
+}
+
+static int announce(const char *hosts, uint16_t port, struct rji_addrs *addrs, struct rj_error *err)
+{
+	for (;;) {
+		size_t len = strcspn(hosts, ",");
+
+		if (announce_one(hosts, len, port, addrs) < 0)
+			return rji_fail(err, -EINVAL,
+					"'%.*s' is no data address, or one too many; write at most "
+					"%d of HOST, separated by commas",
+					(int)(len < 100 ? len : 100), hosts, RJI_MAX_ADDRS);
+		if (!hosts[len])
+			return 0;
+		hosts += len + 1;
+	}
+}
+
 static int tcp_listen(struct rji_transport *tp_, const struct rji_listen *l,
 		      struct rji_addrs *addrs, struct rj_error *err)
 {
@@ -161,22 +195,8 @@ static int tcp_listen(struct rji_transport *tp_, const struct rji_listen *l,
 		addrs->n = 1;
 		return 0;
 	}
-	const char *at = l->data_addrs ? l->data_addrs : l->host;
-
-	while (*at && addrs->n < RJI_MAX_ADDRS) {
-		size_t len = strcspn(at, ",");
-		char host[RJI_ADDR_BYTES];
-
-		if (len >= sizeof(host))
-			return rji_fail(err, -EINVAL, "a data address is too long");
-		memcpy(host, at, len);
-		host[len] = '\0';
-		if (rji_addr_format(addrs->addr[addrs->n], RJI_ADDR_BYTES, host, local.port) < 0)
-			return rji_fail(err, -EINVAL, "a data address is too long");
-		addrs->n++;
-		at += len + (at[len] == ',');
-	}
-	return 0;
+	return announce(l->data_addrs && *l->data_addrs ? l->data_addrs : l->host, local.port,
+			addrs, err);
 }
 
 /* Which lane is it? NULL or why it is none. */
