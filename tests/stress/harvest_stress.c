@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Several lanes in one harvest, writers and a holder at the same time. Pages are version numbers.
+ *
+ *   - In a round a page is handed out at most once, and what was pending exactly once.
+ *   - A window's re-arming happens before any of its pages is handed out: the fake tracker writes a
+ *     plain field per window, the lanes read it, TSan watches.
+ *   - Nothing is lost: after the writers are done a last round makes the copy equal.
+ *   - Between rji_holds_add() and rji_holds_remove() no lane reads a held page.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bitmap.h"
+#include "pagesender/harvest.h"
+
+#define N_PAGES 70000u /* five windows, the last ends inside a word */
+#define N_WORDS ((N_PAGES + 63) / 64)
+#define WINDOW_PAGES 16384u
+#define N_LANES 4
+#define N_WRITERS 2
+#define N_ROUNDS 60u
+
+static _Atomic uint64_t memory[N_PAGES];
+static _Atomic uint64_t copy[N_PAGES];
+static _Atomic uint64_t dirty[N_WORDS];
+static _Atomic uint32_t taken_in[N_PAGES]; /* round in which it was handed out last */
+static _Atomic bool held[N_PAGES];
+static uint64_t asked[N_WORDS];				/* what rearm was asked for in this round */
+static uint32_t rearmed_in[N_PAGES / WINDOW_PAGES + 1]; /* plain on purpose */
+static atomic_uint failures;
+
+static struct rji_pageset set;
+static struct rji_holds holds;
+static struct rji_harvest harvest;
+static uint32_t round_number;
+static pthread_barrier_t begin, end;
+static atomic_bool quit;
+static atomic_bool quiet; /* nobody writes or holds any more */
+static uint64_t sent_pages[N_LANES];
+
+static void fail(const char *what, uint64_t page)
+{
+	if (atomic_fetch_add(&failures, 1) < 10)
+		fprintf(stderr, "round %u: %s: page %lu\n", round_number, what, page);
+}
+
+static uint64_t next(uint64_t *random)
+{
+	*random ^= *random << 13;
+	*random ^= *random >> 7;
+	*random ^= *random << 17;
+	return *random;
+}
+
+/* --- a tracker like KVM's log --- */
+
+static int collect(void *t, uint32_t region, uint64_t first_page, uint64_t n_pages, uint64_t *bits)
+{
+	for (uint64_t i = 0; i < N_WORDS; i++)
+		bits[i] |= atomic_load_explicit(&dirty[i], memory_order_relaxed);
+	return 0;
+}
+
+/* Clears what it is asked for; in some words takes along what else it finds. */
+static int rearm(void *t, uint32_t region, uint64_t first_page, uint64_t n_pages, uint64_t *bits)
+{
+	uint64_t at = first_page / 64;
+
+	for (uint64_t i = 0; i < rji_bitmap_words(n_pages); i++) {
+		asked[at + i] |= bits[i];
+		if (i % 7 == 0)
+			bits[i] |= atomic_load_explicit(&dirty[at + i], memory_order_relaxed);
+		atomic_fetch_and_explicit(&dirty[at + i], ~bits[i], memory_order_acquire);
+	}
+	rearmed_in[first_page / WINDOW_PAGES] = round_number;
+	return 0;
+}
+
+static const struct rj_tracker_ops ops = { .size = sizeof(ops),
+					   .name = "fake",
+					   .collect = collect,
+					   .rearm = rearm };
+
+/* --- writers and the holder --- */
+
+static void *write_pages(void *arg)
+{
+	uint64_t random = (uintptr_t)arg * 88172645463325252ull;
+
+	while (!atomic_load(&quiet)) {
+		uint64_t page = next(&random) % N_PAGES;
+
+		atomic_fetch_add_explicit(&memory[page], 1, memory_order_relaxed);
+		if (random >> 60 & 1)
+			rji_pageset_mark(&set, 0, page * 4096, 1);
+		else
+			atomic_fetch_or_explicit(&dirty[page / 64], 1ull << page % 64,
+						 memory_order_release);
+	}
+	return NULL;
+}
+
+static void *hold_pages(void *arg)
+{
+	uint64_t random = 4711, n_holds = 0;
+
+	while (!atomic_load(&quiet)) {
+		uint64_t first = next(&random) % (N_PAGES - 600), n = 1 + next(&random) % 600;
+		struct rji_held h = { 0, first, n, first * 4096, n * 4096 };
+
+		if (rji_holds_add(&holds, &h) < 0)
+			fail("cannot be held", first);
+		for (uint64_t p = first; p < first + n; p++)
+			atomic_store_explicit(&held[p], true, memory_order_relaxed);
+		sched_yield();
+		for (uint64_t p = first; p < first + n; p++)
+			atomic_store_explicit(&held[p], false, memory_order_relaxed);
+		rji_pageset_mark(&set, 0, first * 4096, n * 4096);
+		rji_holds_remove(&holds, &h);
+		n_holds++;
+	}
+	printf("%lu holds\n", n_holds);
+	return NULL;
+}
+
+/* --- lanes --- */
+
+static void send_span(const struct rji_span *span, uint32_t lane)
+{
+	if (rearmed_in[span->first_page / WINDOW_PAGES] != round_number)
+		fail("handed out before it was re-armed", span->first_page);
+	for (uint64_t i = 0; i < span->n_pages; i++) {
+		uint64_t page = span->first_page + i;
+
+		if (!rji_bitmap_test(span->bits, i))
+			continue;
+		if (atomic_exchange(&taken_in[page], round_number) == round_number)
+			fail("handed out twice", page);
+		if (atomic_load_explicit(&held[page], memory_order_relaxed))
+			fail("read while held", page);
+		atomic_store_explicit(&copy[page],
+				      atomic_load_explicit(&memory[page], memory_order_relaxed),
+				      memory_order_relaxed);
+		sent_pages[lane]++;
+	}
+}
+
+static void *lane_thread(void *arg)
+{
+	uint32_t lane = (uint32_t)(uintptr_t)arg;
+	struct rji_harvest_cursor c;
+	struct rji_span span;
+	struct rj_error err;
+
+	rji_error_init(&err);
+	for (;;) {
+		pthread_barrier_wait(&begin);
+		if (atomic_load(&quit))
+			return NULL;
+		rji_harvest_cursor_init(&c);
+		rji_holds_enter(&holds, lane);
+		while (rji_harvest_next(&harvest, &c, &span, &err) == 1) {
+			send_span(&span, lane);
+			if (rji_holds_changed(&holds, lane))
+				rji_holds_acknowledge(&holds, lane);
+		}
+		rji_holds_leave(&holds, lane);
+		pthread_barrier_wait(&end);
+	}
+}
+
+/* --- rounds --- */
+
+static uint64_t send_round(struct rj_error *err)
+{
+	uint64_t *before = malloc(sizeof(asked));
+	struct rji_dirt dirt;
+
+	round_number++;
+	if (rji_harvest_collect(&harvest, &dirt, err) < 0)
+		fail("collect", 0);
+	memcpy(before, set.region[0].pending, sizeof(asked));
+	memset(asked, 0, sizeof(asked));
+	rji_harvest_begin_round(&harvest);
+	pthread_barrier_wait(&begin);
+	pthread_barrier_wait(&end);
+	for (uint64_t p = 0; p < N_PAGES; p++) {
+		bool was_pending = rji_bitmap_test(before, p);
+		bool is_pending = rji_bitmap_test(set.region[0].pending, p);
+
+		if (was_pending != rji_bitmap_test(asked, p))
+			fail("re-armed and pending differ", p);
+		if (was_pending && !is_pending && taken_in[p] != round_number)
+			fail("was pending and not handed out", p);
+		if (taken_in[p] == round_number && !rji_bitmap_test(set.region[0].unfenced, p))
+			fail("handed out and not unfenced", p);
+	}
+	rji_harvest_fenced(&harvest);
+	free(before);
+	return dirt.pending_pages;
+}
+
+static void set_up(void)
+{
+	struct rj_region r;
+
+	rj_region_init(&r);
+	r.name = "ram";
+	r.host = memory; /* never touched through it */
+	r.len_bytes = N_PAGES * 4096ull;
+	rji_pageset_add(&set, &r);
+	set.region[0].trackers[set.region[0].n_trackers++] = (struct rji_attached){ &ops, NULL };
+	rji_holds_init(&holds);
+	rji_harvest_init(&harvest, &set, &holds);
+	rji_pageset_all_pending(&set);
+}
+
+int main(void)
+{
+	pthread_t lane[N_LANES], writer[N_WRITERS], holder;
+	struct rj_error err;
+	uint64_t n = 0;
+
+	rji_error_init(&err);
+	set_up();
+	pthread_barrier_init(&begin, NULL, N_LANES + 1);
+	pthread_barrier_init(&end, NULL, N_LANES + 1);
+	for (uintptr_t i = 0; i < N_LANES; i++)
+		pthread_create(&lane[i], NULL, lane_thread, (void *)i);
+	for (uintptr_t i = 0; i < N_WRITERS; i++)
+		pthread_create(&writer[i], NULL, write_pages, (void *)(i + 1));
+	pthread_create(&holder, NULL, hold_pages, NULL);
+	while (round_number < N_ROUNDS)
+		send_round(&err);
+	atomic_store(&quiet, true);
+	for (int i = 0; i < N_WRITERS; i++)
+		pthread_join(writer[i], NULL);
+	pthread_join(holder, NULL);
+	send_round(&err);
+	if (send_round(&err))
+		fail("pending though nobody writes", 0);
+	for (uint32_t p = 0; p < N_PAGES; p++) {
+		if (copy[p] != memory[p])
+			fail("stale at the end", p);
+	}
+	atomic_store(&quit, true);
+	pthread_barrier_wait(&begin);
+	for (int i = 0; i < N_LANES; i++) {
+		pthread_join(lane[i], NULL);
+		n += sent_pages[i];
+	}
+	printf("%u rounds, %lu pages, %u failures\n", round_number, n, failures);
+	rji_harvest_fini(&harvest);
+	rji_pageset_fini(&set);
+	rji_holds_fini(&holds);
+	return failures ? 1 : 0;
+}
