@@ -200,12 +200,21 @@ uint64_t rji_control_next_check_ns(const struct rji_control *c)
 	return c->spoke_ns + ping_ns(c);
 }
 
+/* FAILED came. A version that does not fit is told by its own code. */
+static int peer_failed(const struct rji_control *c, struct rj_error *err)
+{
+	if (err && !err->code)
+		err->peer_code = c->failure.code;
+	return rji_fail(err, c->failure.code == RJ_E_VERSION ? RJ_E_VERSION : RJ_E_PEER_FAILED,
+			"the peer gave up: %.400s", c->failure.text);
+}
+
 int rji_control_check(struct rji_control *c, struct rj_error *err)
 {
 	uint64_t now = rji_now_ns();
 
 	if (c->peer_failed)
-		return rji_fail(err, RJ_E_PEER_FAILED, "the peer gave up: %.400s", c->failure.text);
+		return peer_failed(c, err);
 	if (rji_control_is_full(c))
 		c->heard_ns = now; /* nothing is read meanwhile: the silence is this side's */
 	if (!c->gone && now - c->heard_ns > timeout_ns(c)) {

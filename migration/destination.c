@@ -17,7 +17,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "migration/plan.h"
-#include "migration/session.h"
+#include "migration/session_impl.h"
 #include "transport/greeting.h"
 #include "transport/socket.h"
 
@@ -45,8 +45,10 @@ int rj_local_uri(const struct rj_session *s, char *buf, size_t buf_bytes)
 		return RJ_E_STATE;
 	if (rji_uri_is_unix(&local))
 		n = snprintf(buf, buf_bytes, "unix://%s", local.path);
-	else if (rji_addr_format(addr, sizeof(addr), s->uri.host, local.port) == 0)
-		n = snprintf(buf, buf_bytes, "%s://%s", s->uri.scheme, addr);
+	else if (rji_addr_format(addr, sizeof(addr), s->uri_text ? s->uri.host : local.host,
+				 local.port) == 0)
+		n = snprintf(buf, buf_bytes, "%s://%s", s->uri_text ? s->uri.scheme : s->ops->name,
+			     addr);
 	else
 		return -ENOSPC;
 	return n < 0 || (size_t)n >= buf_bytes ? -ENOSPC : 0;
@@ -554,8 +556,8 @@ static void keep_lane_figures(struct rj_session *s)
 {
 	if (!s->receiver)
 		return;
-	s->fig.lanes_cpu_ns += rji_receiver_cpu_ns(s->receiver);
-	s->fig.transferred_bytes = rji_receiver_sent_bytes(s->receiver);
+	s->totals.cpu_ns += rji_receiver_cpu_ns(s->receiver);
+	s->totals.sent_bytes = rji_receiver_sent_bytes(s->receiver);
 }
 
 /*

@@ -7,7 +7,7 @@
  * How far deregistering reaches is only known when it is done (whole registrations). Until then
  * lanes stay out of the whole region; then the hold is narrowed to what was deregistered.
  */
-#include "migration/session.h"
+#include "migration/session_impl.h"
 
 /* The pages that [offset, offset + len) touches. */
 static void cover(struct rji_held *held, const struct rji_pageset_region *r, uint64_t offset,
@@ -50,7 +50,7 @@ int rj_discard_begin(struct rj_session *s, uint32_t region, uint64_t offset, uin
 		return ret;
 	rji_error_init(&err);
 	pthread_mutex_lock(&s->tp_lock);
-	if (s->tp) {
+	if (s->registered) {
 		ret = s->ops->unpin(s->tp, region, &offset, &len_bytes, &err);
 		cover(&held, r, offset, len_bytes);
 	} /* else nothing is registered yet, and lanes stay out of all of it until the end */
@@ -91,7 +91,7 @@ int rj_discard_end(struct rj_session *s, uint32_t region, uint64_t offset, uint6
 	if (ret < 0)
 		return ret;
 	pthread_mutex_lock(&s->tp_lock);
-	if (s->tp && s->ops->unpin)
+	if (s->registered && s->ops->unpin)
 		ret = repin(s, r, &held);
 	pthread_mutex_unlock(&s->tp_lock);
 	/* whatever was there before, it is something else now */

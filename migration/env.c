@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "migration/env.h"
+#include "migration/env_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>

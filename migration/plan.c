@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "migration/env.h"
+#include "migration/env_impl.h"
 #include "rdma/rdma.h"
 #include "transport/uri.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "migration/session.h"
+#include "migration/session_impl.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "migration/plan.h"
-#include "pagesender/dirty/tracker.h"
+#include "pagesender/dirty/tracker_impl.h"
 #include "rdma/rdma.h"
 
 void rj_opts_init(struct rj_opts *o)
@@ -267,6 +267,7 @@ int rj_add_region(struct rj_session *s, const struct rj_region *r, uint32_t *reg
 	given->r = *r;
 	snprintf(given->name, sizeof(given->name), "%s", r->name);
 	given->r.name = given->name;
+	s->fig.guest_bytes += r->len_bytes;
 	if (region_p)
 		*region_p = s->n_given;
 	s->n_given++;
@@ -610,6 +611,7 @@ int rji_session_create_transport(struct rj_session *s, struct rj_error *err)
 void rji_session_destroy_transport(struct rj_session *s)
 {
 	pthread_mutex_lock(&s->tp_lock);
+	s->registered = false;
 	if (s->tp) {
 		s->ops->dereg_all(s->tp);
 		s->ops->destroy(&s->tp);
@@ -633,6 +635,9 @@ static int register_all(struct rj_session *s, void *arg, struct rj_error *err)
 		if (ret < 0)
 			return rji_fail(err, ret, "cannot register region '%s'", m.name);
 	}
+	pthread_mutex_lock(&s->tp_lock);
+	s->registered = true;
+	pthread_mutex_unlock(&s->tp_lock);
 	return 0;
 }
 

@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "migration/session.h"
-#include "pagesender/dirty/tracker.h"
+#include "migration/session_impl.h"
+#include "pagesender/dirty/tracker_impl.h"
 #include "transport/greeting.h"
 #include "transport/socket.h"
 
@@ -159,13 +159,15 @@ static int send_regions(struct rj_session *s, struct rj_error *err)
 	return ret;
 }
 
-static int take_region_ok(struct rj_session *s, const struct rji_msg *msg, struct rj_error *err)
+/* They come in the order of the regions. */
+static int take_region_ok(struct rj_session *s, uint32_t number, const struct rji_msg *msg,
+			  struct rj_error *err)
 {
 	struct rji_msg_region_ok ok;
 	struct rji_cursor c;
 
 	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
-	if (rji_get_region_ok(&c, &ok) < 0 || ok.region >= s->n_given)
+	if (rji_get_region_ok(&c, &ok) < 0 || ok.region != number)
 		return malformed(RJI_MSG_REGION_OK, err);
 	return s->ops->import_keys
 		       ? s->ops->import_keys(s->tp, ok.region, ok.keys, ok.keys_bytes, err)
@@ -187,7 +189,7 @@ static int match_regions(struct rj_session *s, struct rj_error *err)
 		ret = rji_session_expect(s, RJI_WAIT_MIGRATING, RJI_MSG_REGION_OK, 0, 0, &msg, err);
 		if (ret < 0)
 			return ret;
-		ret = take_region_ok(s, msg, err);
+		ret = take_region_ok(s, i, msg, err);
 		free(msg);
 	}
 	return ret;
@@ -208,12 +210,23 @@ static int start_lanes(struct rj_session *s, struct rj_error *err)
 					   .harvest = &s->harvest,
 					   .holds = &s->holds,
 					   .pace = &s->pace,
+					   .totals = &s->totals,
 					   .n_lanes = s->o.n_lanes,
 					   .done_fd = s->wake_fd };
 
 	if (rji_harvest_init(&s->harvest, &s->set, &s->holds) < 0)
 		return rji_fail(err, -ENOMEM, "no memory for the list of windows");
 	return rji_sender_create(&o, &s->sender, err);
+}
+
+/* The destination may send lanes to other hosts, but not to sockets of this machine that it could not reach itself. */
+static bool may_connect_to(const struct rj_session *s, const struct rji_addrs *addrs)
+{
+	for (uint32_t i = 0; i < addrs->n; i++) {
+		if ((addrs->addr[i][0] == '/') != rji_uri_is_unix(&s->uri))
+			return false;
+	}
+	return true;
 }
 
 static int connect_lanes(struct rj_session *s, struct rj_error *err)
@@ -230,7 +243,7 @@ static int connect_lanes(struct rj_session *s, struct rj_error *err)
 	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
 	ret = rji_get_lanes(&c, &lanes);
 	free(msg);
-	if (ret < 0)
+	if (ret < 0 || !may_connect_to(s, &lanes.addrs))
 		return malformed(RJI_MSG_LANES, err);
 	memcpy(adm.session_id, s->session_id, sizeof(adm.session_id));
 	memcpy(adm.token, lanes.token, sizeof(adm.token));
@@ -286,6 +299,7 @@ static int send_round(struct rj_session *s, struct rji_sent *sent_p, struct rj_e
 {
 	int ret;
 
+	s->fig.round_bytes_before = s->totals.sent_bytes;
 	rji_harvest_begin_round(&s->harvest);
 	rji_sender_round(s->sender);
 	ret = rji_session_wait(s, RJI_WAIT_MIGRATING, lanes_idle, NULL, 0, err);
@@ -329,6 +343,7 @@ static void note_round(struct rj_session *s, uint32_t number, uint64_t duration_
 	s->fig.round_ns += sent->send_ns + sent->fence_ns;
 	s->fig.dirty_rate_bytes_per_s = ev.u.round.dirty_rate_bytes_per_s;
 	s->fig.pending_bytes = dirt->pending_bytes;
+	s->fig.round_bytes_before = s->totals.sent_bytes;
 	rji_session_count_cpu(s);
 	rji_vmm_tell(&s->vmm, &ev);
 }
@@ -372,6 +387,7 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 
 	rji_pageset_all_pending(&s->set);
 	s->fig.bulk_began_ns = rji_now_ns();
+	s->fig.pending_bytes = s->set.guest_bytes;
 	do {
 		uint64_t predicted_ns, allowed_ns;
 
@@ -415,11 +431,6 @@ static void tell_peer_why(struct rj_session *s, const struct rj_error *err)
 
 static void tear_down(struct rj_session *s, bool completed)
 {
-	if (s->sender) {
-		s->fig.transferred_bytes = rji_sender_sent_bytes(s->sender);
-		s->fig.pages_sent = rji_sender_pages_sent(s->sender);
-		s->fig.lanes_cpu_ns += rji_sender_cpu_ns(s->sender);
-	}
 	rji_sender_destroy(&s->sender);
 	if (completed)
 		rji_control_send(&s->ctl, RJI_MSG_BYE, NULL, 0);

@@ -3,11 +3,17 @@
 #include <stdio.h>
 
 #include "base/clock.h"
-#include "migration/session.h"
+#include "migration/session_impl.h"
 
 static uint64_t get(const _Atomic uint64_t *v)
 {
 	return atomic_load_explicit(v, memory_order_relaxed);
+}
+
+/* Headers count as sent too, so that more may have been sent than there was. */
+static uint64_t left(uint64_t pending, uint64_t sent)
+{
+	return sent < pending ? pending - sent : 0;
 }
 
 static void snapshot_terms(const _Atomic uint64_t *from, struct rj_downtime_terms *p)
@@ -30,7 +36,7 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 {
 	const struct rji_figures *f = s ? &s->fig : NULL;
 	struct rj_stats st = { .size = sizeof(st) };
-	uint64_t ended, round_ns;
+	uint64_t ended, round_ns, sent;
 
 	if (!s || !st_p || st_p->size != sizeof(st))
 		return -EINVAL;
@@ -38,8 +44,8 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.rounds = atomic_load_explicit(&f->rounds, memory_order_relaxed);
 	st.n_lanes = atomic_load_explicit(&f->n_lanes, memory_order_relaxed);
 	snprintf(st.transport, sizeof(st.transport), "%s", s->uri.path[0] ? "unix" : s->ops->name);
-	for (uint32_t i = 0; i < s->n_given; i++)
-		st.guest_bytes += s->given[i].r.len_bytes;
+	st.guest_bytes = get(&f->guest_bytes);
+	sent = get(&s->totals.sent_bytes);
 	ended = get(&f->ended_ns);
 	st.setup_ns = since_start(f, get(&f->bulk_began_ns));
 	st.total_ns = since_start(f, ended ? ended : rji_now_ns());
@@ -47,14 +53,14 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.predicted_downtime_ns = get(&f->predicted_ns);
 	snapshot_terms(f->downtime, &st.downtime);
 	snapshot_terms(f->predicted, &st.predicted);
-	st.transferred_bytes = get(&f->transferred_bytes);
+	st.transferred_bytes = sent;
 	round_ns = get(&f->round_ns);
 	if (round_ns)
 		st.throughput_bytes_per_s =
 			(uint64_t)((__uint128_t)get(&f->round_bytes) * RJI_NS_PER_S / round_ns);
 	st.dirty_rate_bytes_per_s = get(&f->dirty_rate_bytes_per_s);
-	st.remaining_bytes = get(&f->pending_bytes);
-	st.pages.normal = get(&f->pages_sent);
+	st.remaining_bytes = left(get(&f->pending_bytes), sent - get(&f->round_bytes_before));
+	st.pages.normal = get(&s->totals.pages);
 	st.request_max_ns = get(&s->vmm.slowest_ns);
 	st.request_max_type = atomic_load_explicit(&s->vmm.slowest_type, memory_order_relaxed);
 	st.collect_max_ns = get(&s->harvest.collect_max_ns);
@@ -63,7 +69,7 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.tracker_stop_ns = get(&f->tracker_stop_ns);
 	st.metadata_bytes = sizeof(*s) + rji_pageset_metadata_bytes(&s->set) +
 			    s->harvest.max_windows * sizeof(struct rji_window);
-	st.cpu_ns = get(&f->cpu_ns) + get(&f->lanes_cpu_ns);
+	st.cpu_ns = get(&f->cpu_ns) + get(&s->totals.cpu_ns);
 	st.registered_bytes = get(&f->registered_bytes);
 	st.register_ns = get(&f->register_ns);
 	st.state_bytes = get(&f->state_bytes);

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "migration/session.h"
+#include "migration/session_impl.h"
 
 /* Nothing left but what the VMM holds: look again after this. */
 #define HELD_RETRY_MS 1

@@ -5,7 +5,7 @@
 #include <sys/eventfd.h>
 
 #include "base/clock.h"
-#include "migration/session.h"
+#include "migration/session_impl.h"
 
 uint64_t rji_session_deadline(uint32_t ms)
 {
@@ -234,7 +234,7 @@ static void *aside_thread(void *arg)
 	struct aside *aside = arg;
 
 	aside->result = aside->fn(aside->s, aside->arg, &aside->err);
-	atomic_fetch_add_explicit(&aside->s->fig.lanes_cpu_ns, rji_thread_cpu_ns(),
+	atomic_fetch_add_explicit(&aside->s->totals.cpu_ns, rji_thread_cpu_ns(),
 				  memory_order_relaxed);
 	atomic_store_explicit(&aside->done, true, memory_order_release); /* pairs with is_done() */
 	eventfd_write(aside->s->wake_fd, 1);

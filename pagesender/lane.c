@@ -5,6 +5,23 @@
 
 #include "base/clock.h"
 
+static void add(_Atomic uint64_t *total, uint64_t now, uint64_t *told)
+{
+	atomic_fetch_add_explicit(total, now - *told, memory_order_relaxed);
+	*told = now;
+}
+
+void rji_lane_tell_totals(struct rji_lane_sender *lane)
+{
+	struct rji_lane_stats st = { 0 };
+
+	if (lane->link)
+		lane->ops->stats(lane->link, &st);
+	add(&lane->totals->sent_bytes, st.sent_bytes, &lane->told_bytes);
+	add(&lane->totals->pages, lane->pages, &lane->told_pages);
+	add(&lane->totals->cpu_ns, rji_thread_cpu_ns(), &lane->told_cpu_ns);
+}
+
 static int post_batch(struct rji_lane_sender *lane)
 {
 	uint32_t n = lane->n_extents;
@@ -15,8 +32,10 @@ static int post_batch(struct rji_lane_sender *lane)
 	ret = rji_pace_wait(lane->pace, lane->batch_bytes, lane->stop);
 	if (!ret)
 		ret = lane->ops->post(lane->link, lane->extents, n, &lane->err);
-	if (!ret)
+	if (!ret) {
 		lane->round.bytes += lane->batch_bytes;
+		rji_lane_tell_totals(lane);
+	}
 	lane->n_extents = 0;
 	lane->batch_bytes = 0;
 	return ret;
@@ -35,6 +54,7 @@ static int send_span(struct rji_lane_sender *lane, const struct rji_span *span)
 
 			lane->batch_bytes += len;
 			lane->round.pages += len >> shift;
+			lane->pages += len >> shift;
 		}
 		lane->n_extents += n;
 		if (lane->n_extents == RJI_BATCH_EXTENTS || lane->batch_bytes >= RJI_BATCH_BYTES) {
@@ -86,6 +106,7 @@ int rji_lane_send_round(struct rji_lane_sender *lane)
 	if (!ret)
 		ret = lane->ops->fence(lane->link, 0, &lane->err);
 	lane->round.fenced_at_ns = rji_now_ns();
+	rji_lane_tell_totals(lane);
 	lane->n_extents = 0;
 	lane->batch_bytes = 0;
 	rji_holds_leave(lane->holds, lane->number);

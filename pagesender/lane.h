@@ -15,6 +15,13 @@ struct rji_lane_round {
 	uint64_t fenced_at_ns; /* its fence was answered */
 };
 
+/* What all lanes of a session have done since it began; any thread may read. */
+struct rji_lane_totals {
+	_Atomic uint64_t sent_bytes; /* payload and headers */
+	_Atomic uint64_t pages;	     /* posted */
+	_Atomic uint64_t cpu_ns;
+};
+
 /*
  * The source's half of a lane: takes spans, joins their pages into extents, posts them in batches,
  * fences. One thread.
@@ -33,9 +40,15 @@ struct rji_lane_sender {
 	struct rji_extent extents[RJI_BATCH_EXTENTS];
 	struct rji_harvest_cursor cursor;
 	struct rji_lane_round round;
-	_Atomic uint64_t pages_sent;
-	_Atomic uint64_t cpu_ns;
+	struct rji_lane_totals *totals; /* of all lanes together */
+	uint64_t pages;			/* gathered since it began */
+	uint64_t told_bytes;		/* what of its link's sent_bytes is in totals */
+	uint64_t told_pages;
+	uint64_t told_cpu_ns;
 };
+
+/* Add what this lane did since the last call to the totals. */
+void rji_lane_tell_totals(struct rji_lane_sender *lane);
 
 /* Send this round's spans until there are none, then fence. 0 or negative with lane->err. */
 int rji_lane_send_round(struct rji_lane_sender *lane);

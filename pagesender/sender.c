@@ -15,7 +15,6 @@ struct worker {
 	pthread_t thread;
 	bool started;
 	struct rji_lane_sender lane;
-	atomic_bool connected; /* link may be read by others */
 };
 
 struct rji_sender {
@@ -59,21 +58,12 @@ static enum rji_sender_job next_job(struct rji_sender *s, uint64_t *number)
 static int do_job(struct worker *w, enum rji_sender_job job)
 {
 	struct rji_sender *s = w->sender;
-	int ret;
 
 	switch (job) {
 	case RJI_JOB_CONNECT:
-		ret = s->o.ops->connect(s->o.tp, w->lane.number, &s->addrs, &s->adm,
-					s->connect_deadline_ns, &w->lane.link, &w->lane.err);
-		if (!ret)
-			/* sent_bytes */
-			atomic_store_explicit(&w->connected, true, memory_order_release);
-		return ret;
-	case RJI_JOB_ROUND:
-		ret = rji_lane_send_round(&w->lane);
-		atomic_fetch_add_explicit(&w->lane.pages_sent, w->lane.round.pages,
-					  memory_order_relaxed);
-		return ret;
+		return s->o.ops->connect(s->o.tp, w->lane.number, &s->addrs, &s->adm,
+					 s->connect_deadline_ns, &w->lane.link, &w->lane.err);
+	case RJI_JOB_ROUND: return rji_lane_send_round(&w->lane);
 	default: /* idle for a while: is the path still there? */
 		return w->lane.link ? s->o.ops->fence(w->lane.link, 0, &w->lane.err) : 0;
 	}
@@ -111,7 +101,7 @@ static void *lane_thread(void *arg)
 				      * any more */
 			fail(w, ret);
 		}
-		atomic_store_explicit(&w->lane.cpu_ns, rji_thread_cpu_ns(), memory_order_relaxed);
+		rji_lane_tell_totals(&w->lane);
 		/*
 		 * Release: the control thread then sees the lane's round, error and bitmap words.
 		 */
@@ -135,6 +125,7 @@ static int start_worker(struct rji_sender *s, uint32_t i, struct rj_error *err)
 	w->lane.holds = s->o.holds;
 	w->lane.pace = s->o.pace;
 	w->lane.stop = s->o.stop;
+	w->lane.totals = s->o.totals;
 	rji_error_init(&w->lane.err);
 	snprintf(role, sizeof(role), "rj-lane-%u", i);
 	ret = rji_thread_start(s->o.host, role, lane_thread, w, &w->thread);
@@ -264,42 +255,4 @@ int rji_sender_result(struct rji_sender *s, struct rji_sent *sent_p, struct rj_e
 	if (sent_p)
 		*sent_p = sent;
 	return 0;
-}
-
-uint64_t rji_sender_sent_bytes(const struct rji_sender *s)
-{
-	uint64_t bytes = 0;
-
-	for (uint32_t i = 0; i < s->n_workers; i++) {
-		struct rji_lane_stats st;
-
-		if (!atomic_load_explicit(&s->workers[i].connected, memory_order_acquire))
-			continue;
-		s->o.ops->stats(s->workers[i].lane.link, &st);
-		bytes += st.sent_bytes;
-	}
-	return bytes;
-}
-
-uint64_t rji_sender_pages_sent(const struct rji_sender *s)
-{
-	uint64_t pages = 0;
-
-	for (uint32_t i = 0; i < s->n_workers; i++)
-		pages += atomic_load_explicit(&s->workers[i].lane.pages_sent, memory_order_relaxed);
-	return pages;
-}
-
-uint64_t rji_sender_cpu_ns(const struct rji_sender *s)
-{
-	uint64_t ns = 0;
-
-	for (uint32_t i = 0; i < s->n_workers; i++)
-		ns += atomic_load_explicit(&s->workers[i].lane.cpu_ns, memory_order_relaxed);
-	return ns;
-}
-
-uint64_t rji_sender_metadata_bytes(const struct rji_sender *s)
-{
-	return sizeof(*s) + s->n_workers * sizeof(s->workers[0]);
 }

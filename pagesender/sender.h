@@ -23,6 +23,7 @@ struct rji_sender_opts {
 	struct rji_harvest *harvest;
 	struct rji_holds *holds;
 	struct rji_pace *pace;
+	struct rji_lane_totals *totals;
 	uint32_t n_lanes;
 	int done_fd; /* an eventfd, the caller's */
 };
@@ -57,11 +58,5 @@ bool rji_sender_failed(const struct rji_sender *s);
 
 /* After the job: 0, or the first failure with its error. sent_p may be NULL. */
 int rji_sender_result(struct rji_sender *s, struct rji_sent *sent_p, struct rj_error *err);
-
-/* Any thread. */
-uint64_t rji_sender_sent_bytes(const struct rji_sender *s);
-uint64_t rji_sender_pages_sent(const struct rji_sender *s);
-uint64_t rji_sender_cpu_ns(const struct rji_sender *s);
-uint64_t rji_sender_metadata_bytes(const struct rji_sender *s);
 
 #endif

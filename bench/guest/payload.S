@@ -15,7 +15,7 @@
  * page, chosen as guest_page_of() does in C. Every fourth tick rings the device. Few instructions
  * for each page, since some machines emulate every one of them.
  */
-#include "payload.h"
+#include "bench/guest/payload.h"
 
 	.section .rodata
 	.code64

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "pagesender/dirty/tracker.h"
+#include "pagesender/dirty/tracker_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 
 #include "base/bitmap.h"
-#include "pagesender/dirty/tracker.h"
+#include "pagesender/dirty/tracker_impl.h"
 
 /*
  * Writers against the two steps of the uffd tracker: lanes collect, re-arm and then copy what is

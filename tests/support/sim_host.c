@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "migration/session.h"
+#include "migration/session_impl.h"
 
 static const char machine[] = "sim machine, one of a kind";
 static const char reply[] = "the same here";

@@ -18,10 +18,10 @@
 enum { PAGE = 4096, N_PAGES = 64, CODE_PAGE = 1 };
 
 static const unsigned char code[] = {
-	0xa2, 0x10, 0x20,	/* mov %al, (0x2010): page 2 */
-	0xa2, 0x00, 0x50,	/* mov %al, (0x5000): page 5 */
-	0xa2, 0xff, 0x9f,	/* mov %al, (0x9fff): page 9 */
-	0xf4,			/* hlt */
+	0xa2, 0x10, 0x20, /* mov %al, (0x2010): page 2 */
+	0xa2, 0x00, 0x50, /* mov %al, (0x5000): page 5 */
+	0xa2, 0xff, 0x9f, /* mov %al, (0x9fff): page 9 */
+	0xf4,		  /* hlt */
 };
 static const uint64_t expected = 1ull << 2 | 1ull << 5 | 1ull << 9;
 
@@ -46,13 +46,16 @@ static int run_to_halt(int vcpu, const struct kvm_run *run)
 int main(void)
 {
 	int kvm = check(open("/dev/kvm", O_RDWR | O_CLOEXEC), "open /dev/kvm");
-	int protect = check(ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2), "protect2");
+	int protect = check(ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2),
+			    "protect2");
 	int ring = check(ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_DIRTY_LOG_RING), "ring");
 	int vm = check(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
 	int vcpu = check(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
 	int run_size = check(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
-	struct kvm_run *run = mmap(NULL, (size_t)run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-	unsigned char *ram = mmap(NULL, N_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct kvm_run *run =
+		mmap(NULL, (size_t)run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+	unsigned char *ram = mmap(NULL, N_PAGES * PAGE, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct kvm_enable_cap cap = { .cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 };
 	struct kvm_userspace_memory_region slot = {
 		.flags = KVM_MEM_LOG_DIRTY_PAGES,
@@ -85,12 +88,15 @@ int main(void)
 		if (round == 0)
 			dirty &= ~(1ull << CODE_PAGE);
 		if (dirty != expected)
-			return fprintf(stderr, "expected 0x%llx\n", (unsigned long long)expected), 1;
+			return fprintf(stderr, "expected 0x%llx\n", (unsigned long long)expected),
+			       1;
 		dirty = ~0ull;
 		check(ioctl(vm, KVM_CLEAR_DIRTY_LOG, &clear), "KVM_CLEAR_DIRTY_LOG");
 		check(ioctl(vm, KVM_GET_DIRTY_LOG, &get), "KVM_GET_DIRTY_LOG");
 		if (dirty)
-			return fprintf(stderr, "cleared, yet dirty 0x%llx\n", (unsigned long long)dirty), 1;
+			return fprintf(stderr, "cleared, yet dirty 0x%llx\n",
+				       (unsigned long long)dirty),
+			       1;
 	}
 	return protect > 0 ? 0 : 1;
 }

@@ -11,7 +11,7 @@
 
 #include "base/bitmap.h"
 #include "pagesender/dirty/kvm_log.h"
-#include "pagesender/dirty/tracker.h"
+#include "pagesender/dirty/tracker_impl.h"
 
 /* A KVM that is as strict as the real one, with logs that a test can look into. */
 #define MAX_PAGES 300000u

@@ -60,6 +60,7 @@ static struct rji_pageset set;
 static struct rji_holds holds;
 static struct rji_harvest harvest;
 static struct rji_pace pace;
+static struct rji_lane_totals totals;
 static struct rji_stop stop;
 static struct rji_lane_sender lane;
 
@@ -81,6 +82,7 @@ static void set_up(void)
 					 .harvest = &harvest,
 					 .holds = &holds,
 					 .pace = &pace,
+					 .totals = &totals,
 					 .stop = &stop };
 	rji_error_init(&lane.err);
 	link_.fail_post_after = -1;

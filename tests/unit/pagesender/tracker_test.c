@@ -3,7 +3,7 @@
 
 #include <criterion/criterion.h>
 
-#include "pagesender/dirty/tracker.h"
+#include "pagesender/dirty/tracker_impl.h"
 
 static int destroyed;
 

@@ -19,7 +19,7 @@
 #include <ramjet/region.h>
 
 #include "base/bitmap.h"
-#include "pagesender/dirty/tracker.h"
+#include "pagesender/dirty/tracker_impl.h"
 
 #define N_PAGES 1024u
 #define N_WORDS (N_PAGES / 64)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#ifndef RJI_MIGRATION_SESSION_H
-#define RJI_MIGRATION_SESSION_H
+#ifndef RJI_MIGRATION_SESSION_IMPL_H
+#define RJI_MIGRATION_SESSION_IMPL_H
 
 #include <ramjet/session.h>
 
 #include "base/stop.h"
 #include "migration/control.h"
 #include "migration/downtime.h"
-#include "migration/env.h"
+#include "migration/env_impl.h"
 #include "migration/state_stream.h"
 #include "migration/vmm.h"
 #include "pagesender/harvest.h"
@@ -49,10 +49,10 @@ struct rji_figures {
 	_Atomic uint64_t registered_bytes, register_ns;
 	_Atomic uint64_t state_bytes;
 	_Atomic uint64_t resumed_at_ns;
-	/* of the control thread and ended helpers */
-	_Atomic uint64_t cpu_ns;
-	_Atomic uint64_t lanes_cpu_ns, transferred_bytes, pages_sent; /* of lanes that are closed */
+	_Atomic uint64_t cpu_ns; /* of the control thread; totals has the others' */
 	_Atomic uint32_t n_lanes;
+	_Atomic uint64_t guest_bytes;
+	_Atomic uint64_t round_bytes_before; /* transferred when the round under way began */
 };
 
 struct rj_session {
@@ -66,6 +66,7 @@ struct rj_session {
 	const struct rji_transport_ops *ops;
 	void *transport_arg; /* for transports made by tests */
 	struct rji_transport *tp;
+	bool registered;	 /* all regions with tp */
 	pthread_mutex_t tp_lock; /* tp, and its registrations; see discard.c */
 
 	int wake_fd; /* eventfd: something the control thread waits for may have
@@ -78,6 +79,7 @@ struct rj_session {
 	pthread_mutex_t err_lock;
 	struct rj_error err; /* what the session ends with; under err_lock */
 	struct rji_figures fig;
+	struct rji_lane_totals totals; /* of all lanes, and the CPU time of helper threads */
 	_Atomic uint32_t max_downtime_ms;
 
 	struct rji_vmm vmm;

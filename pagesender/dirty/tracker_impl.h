@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#ifndef RJI_PAGESENDER_DIRTY_TRACKER_H
-#define RJI_PAGESENDER_DIRTY_TRACKER_H
+#ifndef RJI_PAGESENDER_DIRTY_TRACKER_IMPL_H
+#define RJI_PAGESENDER_DIRTY_TRACKER_IMPL_H
 
 #include <ramjet/tracker.h>
 

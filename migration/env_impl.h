@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#ifndef RJI_MIGRATION_ENV_H
-#define RJI_MIGRATION_ENV_H
+#ifndef RJI_MIGRATION_ENV_IMPL_H
+#define RJI_MIGRATION_ENV_IMPL_H
 
 #include "base/host.h"
 
