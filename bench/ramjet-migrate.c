@@ -132,10 +132,31 @@ static int check_null(const struct migrate_route *r, char *why, size_t why_bytes
 	return -EINVAL;
 }
 
+/* Listening at any address: the other machine needs one, and knows this one by its name if by anything. */
+static void reachable_uri(const char *uri, char *to, size_t to_bytes)
+{
+	static const char *const any[] = { "://0.0.0.0:", "://[::]:", "://:" };
+	char name[128] = "THIS-HOST";
+
+	snprintf(to, to_bytes, "%s", uri);
+	gethostname(name, sizeof(name) - 1);
+	for (size_t i = 0; i < sizeof(any) / sizeof(*any); i++) {
+		const char *at = strstr(uri, any[i]);
+
+		if (at)
+			snprintf(to, to_bytes, "%.*s://%s:%s", (int)(at - uri), uri, name,
+				 at + strlen(any[i]));
+	}
+}
+
 static void say_listening(void *arg, const char *uri)
 {
+	char reachable[MIGRATE_URI + 128];
+
 	(void)arg;
-	progress_say("listening at %s; on the other machine: ramjet-migrate --to %s", uri, uri);
+	reachable_uri(uri, reachable, sizeof(reachable));
+	progress_say("listening at %s; on the other machine: ramjet-migrate --to %s", uri,
+		     reachable);
 }
 
 static int choose_route(struct rj_env *env, struct migrate_route *r, char *why, size_t why_bytes)
