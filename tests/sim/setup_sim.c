@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "migration/session.h"
+#include "migration/session_impl.h"
 #include "tests/support/sim_cases.h"
 #include "transport/greeting.h"
 
@@ -22,8 +22,7 @@ static _Alignas(65536) char spare_memory[2][65536];
 
 /* --- mismatches --- */
 
-static void add_to_destination(struct rj_session *s, const char *name, char *memory,
-			       uint32_t page_bytes)
+static void add_spare(struct rj_session *s, const char *name, char *memory, uint32_t page_bytes)
 {
 	struct rj_region r;
 	int ret;
@@ -41,13 +40,13 @@ static void add_to_destination(struct rj_session *s, const char *name, char *mem
 static void give_short(void *arg, struct rj_session *s, enum sim_side side)
 {
 	if (side == SIM_DESTINATION)
-		add_to_destination(s, "ram0", spare_memory[0], 4096);
+		add_spare(s, "ram0", spare_memory[0], 4096);
 }
 
 static void give_one_more(void *arg, struct rj_session *s, enum sim_side side)
 {
 	if (side == SIM_DESTINATION)
-		add_to_destination(s, "surplus", spare_memory[1], 4096);
+		add_spare(s, "surplus", spare_memory[1], 4096);
 }
 
 static void use_other_transport(void *arg, struct rj_session *s, enum sim_side side)
@@ -106,6 +105,38 @@ static char *other_page_size(const struct sim_case *c)
 	if (r.complaint[0] || r.status[SIM_DESTINATION] != RJ_E_REGION ||
 	    !strstr(r.error[1].text, "16384"))
 		text = sim_say("%s: %d, %s", r.complaint, r.status[1], r.error[1].text);
+	sim_guest_destroy(&guest);
+	return text;
+}
+
+/* --- what cannot be tracked --- */
+
+static void add_untracked(void *arg, struct rj_session *s, enum sim_side side)
+{
+	if (side == SIM_SOURCE)
+		add_spare(s, "nobody's", spare_memory[1], 4096);
+}
+
+static void add_blocker(void *arg, struct rj_session *s, enum sim_side side)
+{
+	if (side == SIM_SOURCE)
+		rj_add_blocker(s, "the device nobody's cannot be migrated");
+}
+
+static char *untracked(const struct sim_case *c)
+{
+	struct sim_guest *guest = sim_guest_create(c->seed), *arrived;
+	struct sim_report r;
+	struct sim_plan plan;
+	char *text = NULL;
+
+	sim_plan_init(&plan, c->seed);
+	plan.opened = c->number ? add_blocker : add_untracked;
+	sim_migrate(guest, &plan, &r, &arrived);
+	if (r.start_status != RJ_E_UNTRACKED || !strstr(r.error[SIM_SOURCE].text, "nobody's"))
+		text = sim_say("the start returned %d: %s", r.start_status,
+			       r.error[SIM_SOURCE].text);
+	sim_guest_destroy(&arrived);
 	sim_guest_destroy(&guest);
 	return text;
 }
@@ -401,6 +432,8 @@ int main(int argc, char **argv)
 	add(&cases, "a region too many", mismatch, 1);
 	add(&cases, "another transport", mismatch, 2);
 	add(&cases, "another page size", other_page_size, 0);
+	add(&cases, "a region nobody tracks", untracked, 0);
+	add(&cases, "a device that cannot be tracked", untracked, 1);
 	add(&cases, "garbage on the port", strangers, 0);
 	add(&cases, "silence on the port", strangers, 1);
 	add(&cases, "a future version on the port", strangers, 2);

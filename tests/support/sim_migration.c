@@ -128,7 +128,11 @@ void sim_migrate(struct sim_guest *source, const struct sim_plan *plan, struct s
 
 	set_up(&m, source, plan, r);
 	ret = open_hosts(&m);
+	r->start_status = ret;
 	if (ret < 0) {
+		r->error[SIM_SOURCE].size = sizeof(r->error[0]);
+		if (m.host[SIM_SOURCE].s)
+			rj_error_detail(m.host[SIM_SOURCE].s, &r->error[SIM_SOURCE]);
 		sim_complain(&m, "the sessions cannot be opened: %s", rj_strerror(ret));
 	} else {
 		run(&m);

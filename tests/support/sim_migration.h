@@ -74,6 +74,7 @@ struct sim_plan {
 };
 
 struct sim_report {
+	int start_status; /* of opening and starting both sessions; negative: nothing else happened */
 	int status[2];
 	enum rj_outcome runs[2];
 	bool dead[2];

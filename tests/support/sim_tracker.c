@@ -27,8 +27,10 @@ static int attach(void *t, uint32_t number, const struct rj_region *desc, char *
 {
 	struct sim_region *r = sim_guest_find(t, desc->name);
 
-	if (!r || r->number != number) {
-		snprintf(why, why_bytes, "it is not this guest's");
+	if (!r)
+		return 0;
+	if (r->number != number) {
+		snprintf(why, why_bytes, "it is numbered otherwise");
 		return -EINVAL;
 	}
 	return r->flags & RJ_REGION_MARKED ? 0 : 1;
