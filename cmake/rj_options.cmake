@@ -21,7 +21,7 @@ add_library(rj_flags INTERFACE)
 target_compile_definitions(rj_flags INTERFACE _GNU_SOURCE)
 # Not -I: that would let our rdma/ shadow librdmacm's <rdma/...>.
 target_compile_options(rj_flags INTERFACE
-	"$<$<COMPILE_LANGUAGE:C>:SHELL:-iquote ${PROJECT_SOURCE_DIR}>")
+	"$<$<COMPILE_LANGUAGE:C,ASM>:SHELL:-iquote ${PROJECT_SOURCE_DIR}>")
 target_compile_options(rj_flags INTERFACE
 	"$<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Wshadow;-Wundef;-Wvla;-Wformat=2;-Wstrict-prototypes>"
 	"$<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes;-Wimplicit-fallthrough>"
