@@ -10,8 +10,8 @@
 
 #include <criterion/criterion.h>
 
-#include "migration/session.h"
-#include "pagesender/dirty/tracker.h"
+#include "migration/session_impl.h"
+#include "pagesender/dirty/tracker_impl.h"
 
 #define PAGE 4096u
 

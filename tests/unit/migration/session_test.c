@@ -11,7 +11,7 @@
 
 #include <criterion/criterion.h>
 
-#include "migration/session.h"
+#include "migration/session_impl.h"
 
 static struct rj_env *env;
 static struct rj_session *s;

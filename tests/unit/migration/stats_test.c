@@ -5,7 +5,7 @@
 #include <criterion/criterion.h>
 
 #include "base/clock.h"
-#include "migration/session.h"
+#include "migration/session_impl.h"
 
 static struct rj_env *env;
 static struct rj_session *s;
@@ -88,7 +88,7 @@ Test(stats, figures_are_where_they_belong)
 	f->round_ns = 100 * RJI_NS_PER_S;
 	f->pending_bytes = 7;
 	f->cpu_ns = 20;
-	f->lanes_cpu_ns = 300;
+	s->totals.cpu_ns = 300;
 	f->resumed_at_ns = 99;
 	s->vmm.slowest_ns = 12;
 	s->vmm.slowest_type = RJ_RQ_SAVE;
