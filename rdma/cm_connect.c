@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -73,13 +74,17 @@ static int expect(const struct dial *d, enum rdma_cm_event_type type, const char
 
 	if (ret)
 		return cm_failed(d, ret, step, err);
-	if (ev->event != type)
+	if (ev->event != type) {
 		ret = unexpected(d, ev, step, err);
-	if (ret || !ev_p)
 		rdma_ack_cm_event(ev);
-	else
+		assert(ret < 0);
+		return ret;
+	}
+	if (ev_p)
 		*ev_p = ev;
-	return ret;
+	else
+		rdma_ack_cm_event(ev);
+	return 0;
 }
 
 static int ms_left(const struct dial *d)
@@ -205,7 +210,7 @@ static int connect_lane(struct dial *d, struct rj_error *err)
 	struct rji_rdma_hello hello = { .lane = (uint16_t)d->lane->number };
 	uint8_t bytes[RJI_RDMA_HELLO_BYTES];
 	struct rdma_conn_param param;
-	struct rdma_cm_event *ev;
+	struct rdma_cm_event *ev = NULL;
 	int ret;
 
 	memcpy(hello.session_id, d->adm->session_id, sizeof(hello.session_id));

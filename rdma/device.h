@@ -15,19 +15,19 @@
 
 /* An RDMA device as one transport uses it. */
 struct rji_rdma_device {
-	struct ibv_context
-		*ctx;	   /* librdmacm's: one a device and process, so ids and MRs can meet */
+	/* librdmacm's, one for all in this process: ids and MRs can meet */
+	struct ibv_context *ctx;
 	struct ibv_pd *pd; /* ours alone: no other session's keys reach into this memory */
-	char name[RJI_RDMA_DEVICE_NAME];
-	bool software; /* rxe, siw: its threads need the CPU that we would spin on */
+	uint64_t max_mr_bytes;
+	uint64_t rate_bps; /* of its fastest active port; 0: not known */
+	uint32_t max_qp_wr;
+	uint32_t max_cqe;
+	uint32_t max_msg_bytes; /* smallest of its active ports */
+	bool software;		/* rxe, siw: its threads need the CPU that we would spin on */
 	bool iwarp;
 	atomic_bool relaxed; /* registrations may ask for relaxed ordering */
 	bool attached;	     /* has a PD, and every region is registered with it */
-	uint64_t max_mr_bytes;
-	uint32_t max_qp_wr;
-	uint32_t max_cqe;
-	uint64_t rate_bps;	/* of its fastest active port; 0: not known */
-	uint32_t max_msg_bytes; /* smallest of its active ports */
+	char name[RJI_RDMA_DEVICE_NAME];
 };
 
 /* The next name of a list "a,b", its length in *len_p; NULL at the end. */

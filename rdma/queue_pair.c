@@ -16,7 +16,7 @@
  * of the connection, and on the side that posts nothing else their flush is the only notice that the queue pair has died.
  */
 
-#define CONTROL_BYTES ((RJI_RDMA_CONTROLS + RJI_RDMA_RECVS) * RJI_RDMA_MESSAGE_BYTES)
+#define CONTROL_BYTES ((size_t)(RJI_RDMA_CONTROLS + RJI_RDMA_RECVS) * RJI_RDMA_MESSAGE_BYTES)
 
 /* In flight: enough for 2 ms of the port, 4 MiB, shared by the lanes. More only queues in front of what is urgent. */
 #define WINDOW_MAX_BYTES (4ull << 20)

@@ -301,7 +301,7 @@ static int region_enter(struct rji_rdma_transport *tp, struct rji_rdma_region *r
 				"%s registers no more than %" PRIu64 " bytes at once",
 				tp->device[i].name, tp->device[i].max_mr_bytes);
 	c->n = (uint32_t)rji_rdma_n_chunks(r->base, r->len_bytes, c->shift);
-	c->mr = calloc(c->n, sizeof(*c->mr));
+	c->mr = calloc(c->n, sizeof(struct ibv_mr *));
 	c->lkey = calloc(c->n, sizeof(*c->lkey));
 	ret = c->mr && c->lkey ? 0 : rji_fail(err, -ENOMEM, "no memory for %u keys", c->n);
 	if (!ret)
