@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
+#include "migration/session_impl.h"
 #include "tests/support/sim_cases.h"
 
 struct balloon {
@@ -147,6 +148,85 @@ static char *hold(const struct sim_case *c)
 	return text;
 }
 
+/* --- a range that a lane is sending --- */
+
+struct taker {
+	struct sim_guest *guest;
+	struct sim_world *world;
+	pthread_t thread;
+	bool started;
+	int result;
+	uint32_t n_punched;
+};
+
+static void taken(void *arg, uint32_t number, uint64_t offset, uint64_t len)
+{
+	struct taker *t = arg;
+
+	t->n_punched++;
+	sim_world_punch(t->world, number, offset, len);
+}
+
+static void *taker_thread(void *arg)
+{
+	struct taker *t = arg;
+
+	t->result = sim_guest_punch(t->guest, 0, 0, 500, true, taken, t);
+	return NULL;
+}
+
+/*
+ * The network stands until the lane's queue is full and the range is asked for; from then on the lane finishes what it is at, and
+ * may let go of the range only when all of it was read.
+ */
+static void take_while_sent(void *arg, struct sim_migration *m, enum sim_side side,
+			    const struct rj_event *ev)
+{
+	struct taker *t = arg;
+	int ret;
+
+	if (side != SIM_SOURCE || ev->type != RJ_EV_STATE)
+		return;
+	if (ev->u.state.state == RJ_STATE_CONNECTING)
+		sim_world_stall(m->world, true);
+	if (ev->u.state.state != RJ_STATE_BULK)
+		return;
+	t->world = m->world;
+	sim_world_await_full(m->world, 0);
+	ret = pthread_create(&t->thread, NULL, taker_thread, t);
+	assert(!ret);
+	t->started = true;
+	while (!atomic_load(&m->host[side].s->holds.n))
+		sched_yield();
+	sim_world_stall(m->world, false);
+}
+
+static char *take(const struct sim_case *c)
+{
+	struct taker t = { .guest = make_guest(c->seed) };
+	struct sim_guest *arrived;
+	struct sim_report r;
+	struct sim_plan plan;
+	char *text = NULL;
+
+	sim_plan_init(&plan, c->seed);
+	plan.n_lanes = 1;
+	plan.rounds = 2;
+	plan.arg = &t;
+	plan.before_event = take_while_sent;
+	plan.queue_pieces = 100;
+	sim_migrate(t.guest, &plan, &r, &arrived);
+	if (t.started)
+		pthread_join(t.thread, NULL);
+	if (r.complaint[0] || r.runs[SIM_SOURCE] != RJ_RUNS_AT_DESTINATION || t.result ||
+	    !t.n_punched)
+		text = sim_say("seed %llu: %s (%d, %u)", (unsigned long long)c->seed, r.complaint,
+			       t.result, t.n_punched);
+	sim_guest_destroy(&arrived);
+	sim_guest_destroy(&t.guest);
+	return text;
+}
+
 int main(int argc, char **argv)
 {
 	struct sim_cases cases = { 0 };
@@ -154,6 +234,7 @@ int main(int argc, char **argv)
 
 	for (uint32_t i = 0; i < n; i++)
 		sim_add(&cases, "balloon %u", i)->run = inflate;
+	sim_add(&cases, "a range that is being sent")->run = take;
 	sim_add(&cases, "a range held over the switchover")->run = hold;
 	return sim_run(&cases, argc, argv);
 }

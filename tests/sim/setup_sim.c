@@ -306,11 +306,11 @@ static char *question(const struct sim_case *c)
 				       .direction = SIM_TO_DESTINATION,
 				       .type = RJI_MSG_COMMIT,
 				       .nth = 1,
-				       .no_answers = a.right_secret,
+				       .no_answers = true,
 				       .fired = ask,
 				       .arg = &a };
-	/* The one with the right secret is taken for the source, which then gets no answer any more. */
-	text = sim_try(&plan, a.right_secret ? SIM_UNKNOWN : SIM_STAYS, false, &r);
+	/* The source itself gets no answer. */
+	text = sim_try(&plan, SIM_UNKNOWN, false, &r);
 	n = hear_all(a.strangers.fd[0], a.strangers.answer, sizeof(a.strangers.answer));
 	if (!text && (n > 0) != a.right_secret)
 		text = sim_say("with a %s secret %zd bytes came",

@@ -13,6 +13,7 @@ struct pool {
 	struct sim_cases *cases;
 	const char *name; /* part of */
 	uint64_t first_seed;
+	bool only_first;
 	atomic_uint next, passed, failed;
 };
 
@@ -98,7 +99,9 @@ static void *pool_thread(void *arg)
 	struct pool *pool = arg;
 	uint32_t i;
 
-	while ((i = atomic_fetch_add(&pool->next, 1)) < pool->cases->n) {
+	/* With RJ_TEST_FIRST the first failure is enough. */
+	while ((i = atomic_fetch_add(&pool->next, 1)) < pool->cases->n &&
+	       !(pool->only_first && atomic_load(&pool->failed))) {
 		struct sim_case *c = &pool->cases->list[i];
 		char *text;
 
@@ -119,6 +122,7 @@ int sim_run(struct sim_cases *cs, int argc, char **argv)
 {
 	struct pool pool = { .cases = cs,
 			     .name = argc > 2 ? argv[2] : NULL,
+			     .only_first = getenv("RJ_TEST_FIRST"),
 			     .first_seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1 };
 	pthread_t threads[THREADS];
 	uint32_t passed, failed;

@@ -57,6 +57,8 @@ static void set_up(struct sim_migration *m, struct sim_guest *source, const stru
 	m->world = sim_world_create(plan->seed, source);
 	m->world->cut_after = plan->cut_after;
 	m->world->cut_link = (uint32_t)plan->seed;
+	if (plan->queue_pieces)
+		m->world->queue_pieces = plan->queue_pieces;
 	m->was_running = sim_guest_is_running(source);
 	m->holds_lock[SIM_SOURCE] = true;
 	m->state = malloc(plan->state_bytes + 1);

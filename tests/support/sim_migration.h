@@ -63,7 +63,8 @@ struct sim_plan {
 	struct sim_rule rule;
 	struct sim_fault fault; /* of the transport, at fault_side */
 	enum sim_side fault_side;
-	uint64_t cut_after; /* placed pieces; then a lane breaks */
+	uint64_t cut_after;    /* placed pieces; then a lane breaks */
+	uint32_t queue_pieces; /* room on a lane; 0: by the seed */
 	/* More hooks for single tests; any may be NULL. */
 	void *arg;
 	void (*listening)(void *arg,

@@ -254,8 +254,8 @@ static int sim_connect(struct rji_transport *tp, uint32_t number, const struct r
 	(void)err;
 	pthread_mutex_lock(&w->lock);
 	w->admitted = *adm;
-	lane->link->posted = calloc(w->queue_units, sizeof(struct sim_piece));
-	lane->link->read = calloc(w->queue_units, sizeof(struct sim_piece));
+	lane->link->posted = calloc(w->queue_pieces, sizeof(struct sim_piece));
+	lane->link->read = calloc(w->queue_pieces, sizeof(struct sim_piece));
 	assert(lane->link->posted && lane->link->read);
 	lane->link->connected = true;
 	pthread_cond_broadcast(&w->changed);
@@ -318,7 +318,8 @@ static int post_piece(struct lane *lane, const struct sim_piece *p, struct rj_er
 	struct sim_link *l = lane->link;
 	int ret;
 
-	while (!(ret = check(lane, 0, "posting", err)) && l->n_posted + l->n_read >= w->queue_units)
+	while (!(ret = check(lane, 0, "posting", err)) &&
+	       l->n_posted + l->n_read >= w->queue_pieces)
 		sim_world_wait(w);
 	if (ret < 0)
 		return ret;

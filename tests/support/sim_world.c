@@ -238,7 +238,7 @@ struct sim_world *sim_world_create(uint64_t seed, struct sim_guest *guest)
 	w->random = sim_split(seed, 3);
 	w->guest = guest;
 	w->guest_percent = (uint32_t)sim_below(&w->random, 60);
-	w->queue_units = 64 + (uint32_t)sim_below(&w->random, 1000);
+	w->queue_pieces = 64 + (uint32_t)sim_below(&w->random, 1000);
 	ret = pthread_create(&w->wire, NULL, wire_thread, w);
 	assert(!ret);
 	return w;
@@ -317,6 +317,16 @@ void sim_world_await_placed(struct sim_world *w, uint64_t n)
 {
 	pthread_mutex_lock(&w->lock);
 	while (w->n_placed < n && !w->withdrawn)
+		sim_world_wait(w);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void sim_world_await_full(struct sim_world *w, uint32_t link)
+{
+	struct sim_link *l = &w->link[link];
+
+	pthread_mutex_lock(&w->lock);
+	while (l->n_posted + l->n_read < w->queue_pieces && !l->cut && !l->dead)
 		sim_world_wait(w);
 	pthread_mutex_unlock(&w->lock);
 }

@@ -61,7 +61,7 @@ struct sim_world {
 	struct sim_random random;
 	struct sim_guest *guest; /* makes steps; may be NULL */
 	uint32_t guest_percent;	 /* how often */
-	uint32_t queue_units;	 /* room on a lane */
+	uint32_t queue_pieces;	 /* room on a lane */
 	struct rji_admission admitted;
 	uint32_t n_links;
 	struct sim_link link[RJ_MAX_LANES];
@@ -99,6 +99,8 @@ bool sim_world_is_withdrawn(struct sim_world *w);
 bool sim_world_in_flight(struct sim_world *w);
 /* Wait until n pieces were placed, or the lanes are closed. */
 void sim_world_await_placed(struct sim_world *w, uint64_t n);
+/* Wait until a lane has no room left. */
+void sim_world_await_full(struct sim_world *w, uint32_t link);
 /* The guest's memory [offset, +len) is punched: what is pinned stays readable by the NIC only. Call before it. */
 void sim_world_punch(struct sim_world *w, uint32_t region, uint64_t offset_bytes,
 		     uint64_t len_bytes);
