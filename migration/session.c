@@ -379,6 +379,9 @@ static int prepare(struct rj_session *s, struct rj_error *err)
 	if (rji_random_bytes(s->session_id, sizeof(s->session_id)) < 0 ||
 	    rji_random_bytes(s->secret, sizeof(s->secret)) < 0)
 		return rji_fail(err, -EIO, "no random numbers from the kernel");
+	rji_harvest_fini(&s->harvest); /* of a start that failed */
+	if (rji_harvest_init(&s->harvest, &s->set, &s->holds) < 0)
+		return rji_fail(err, -ENOMEM, "no memory for the list of windows");
 	return rji_preflight(s, err);
 }
 

@@ -176,6 +176,9 @@ uint64_t rji_session_deadline(uint32_t ms);
 /* For waits that only last: never ready. */
 bool rji_never(struct rj_session *s, void *arg);
 
+/* A message of the peer makes no sense. RJ_E_PROTOCOL. */
+int rji_session_malformed(const struct rj_session *s, uint16_t type, struct rj_error *err);
+
 /* --- common steps: session.c --- */
 
 void rji_session_set_state(struct rj_session *s, enum rj_state state);
@@ -197,6 +200,8 @@ void *rji_source_thread(void *s);
 int rji_preflight(struct rj_session *s, struct rj_error *err); /* preflight.c */
 void *rji_destination_thread(void *s);
 int rji_destination_listen(struct rj_session *s, struct rj_error *err);
+/* Wait for a source and come as far as open lanes: destination_setup.c. */
+int rji_destination_set_up(struct rj_session *s, struct rj_error *err);
 
 /*
  * Source, switchover.c: pause, send the rest, hand over. 0: the guest runs at the destination.

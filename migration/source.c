@@ -69,12 +69,6 @@ static int exchange(struct rj_session *s, uint16_t type, const struct rji_cursor
 				  timeout_ms ? rji_session_deadline(timeout_ms) : 0, msg_p, err);
 }
 
-static int malformed(uint16_t type, struct rj_error *err)
-{
-	return rji_fail(err, RJ_E_PROTOCOL, "the destination's %s cannot be understood",
-			rji_msg_name(type));
-}
-
 static int agree(struct rj_session *s, struct rj_error *err)
 {
 	struct rji_msg_hello hello = { .minor = RJI_PROTOCOL_MINOR,
@@ -101,7 +95,7 @@ static int agree(struct rj_session *s, struct rj_error *err)
 	ret = rji_get_hello_ok(&c, &ok);
 	free(msg);
 	if (ret < 0 || ok.n_lanes > s->o.n_lanes)
-		return malformed(RJI_MSG_HELLO_OK, err);
+		return rji_session_malformed(s, RJI_MSG_HELLO_OK, err);
 	s->o.n_lanes = ok.n_lanes;
 	s->model.round_trip_ns = rji_now_ns() - asked_at; /* until READY measures it again */
 	s->peer_keep_ms = ok.outcome_keep_ms;
@@ -168,7 +162,7 @@ static int take_region_ok(struct rj_session *s, uint32_t number, const struct rj
 
 	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
 	if (rji_get_region_ok(&c, &ok) < 0 || ok.region != number)
-		return malformed(RJI_MSG_REGION_OK, err);
+		return rji_session_malformed(s, RJI_MSG_REGION_OK, err);
 	return s->ops->import_keys
 		       ? s->ops->import_keys(s->tp, ok.region, ok.keys, ok.keys_bytes, err)
 		       : 0;
@@ -244,7 +238,7 @@ static int connect_lanes(struct rj_session *s, struct rj_error *err)
 	ret = rji_get_lanes(&c, &lanes);
 	free(msg);
 	if (ret < 0 || !may_connect_to(s, &lanes.addrs))
-		return malformed(RJI_MSG_LANES, err);
+		return rji_session_malformed(s, RJI_MSG_LANES, err);
 	memcpy(adm.session_id, s->session_id, sizeof(adm.session_id));
 	memcpy(adm.token, lanes.token, sizeof(adm.token));
 	ret = start_lanes(s, err);

@@ -149,6 +149,12 @@ int rji_session_expect(struct rj_session *s, unsigned int flags, uint16_t a, uin
 	return 0;
 }
 
+int rji_session_malformed(const struct rj_session *s, uint16_t type, struct rj_error *err)
+{
+	return rji_fail(err, RJ_E_PROTOCOL, "the %s's %s cannot be understood",
+			s->is_destination ? "source" : "destination", rji_msg_name(type));
+}
+
 int rji_session_send(struct rj_session *s, uint16_t type, const void *payload, size_t len_bytes,
 		     struct rj_error *err)
 {
