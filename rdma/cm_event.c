@@ -57,7 +57,7 @@ int rji_rdma_cm_next(const struct rji_rdma_transport *tp, struct rdma_event_chan
 		if (!rdma_get_cm_event(channel, ev_p))
 			return 0;
 		if (errno != EAGAIN && errno != EINTR)
-			return -errno;
+			return errno ? -errno : -EIO;
 	}
 }
 
