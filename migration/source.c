@@ -208,8 +208,6 @@ static int start_lanes(struct rj_session *s, struct rj_error *err)
 					   .n_lanes = s->o.n_lanes,
 					   .done_fd = s->wake_fd };
 
-	if (rji_harvest_init(&s->harvest, &s->set, &s->holds) < 0)
-		return rji_fail(err, -ENOMEM, "no memory for the list of windows");
 	return rji_sender_create(&o, &s->sender, err);
 }
 
