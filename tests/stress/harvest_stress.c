@@ -9,6 +9,7 @@
  *   - Between rji_holds_add() and rji_holds_remove() no lane reads a held page.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,9 @@
 #define WINDOW_PAGES 16384u
 #define N_LANES 4
 #define N_WRITERS 2
-#define N_ROUNDS 60u
+#define N_WRITES 3000u /* in a phase, each */
+#define N_HOLDS 20u    /* in a phase */
+#define N_PHASES 30u
 
 static _Atomic uint64_t memory[N_PAGES];
 static _Atomic uint64_t copy[N_PAGES];
@@ -31,6 +34,7 @@ static _Atomic uint32_t taken_in[N_PAGES]; /* round in which it was handed out l
 static _Atomic bool held[N_PAGES];
 static uint64_t asked[N_WORDS];				/* what rearm was asked for in this round */
 static uint32_t rearmed_in[N_PAGES / WINDOW_PAGES + 1]; /* plain on purpose */
+static uint64_t allowed[N_WORDS];			/* and what it left to be sent */
 static atomic_uint failures;
 
 static struct rji_pageset set;
@@ -39,7 +43,7 @@ static struct rji_harvest harvest;
 static uint32_t round_number;
 static pthread_barrier_t begin, end;
 static atomic_bool quit;
-static atomic_bool quiet; /* nobody writes or holds any more */
+static atomic_int n_busy; /* writers and the holder */
 static uint64_t sent_pages[N_LANES];
 
 static void fail(const char *what, uint64_t page)
@@ -70,11 +74,13 @@ static int rearm(void *t, uint32_t region, uint64_t first_page, uint64_t n_pages
 {
 	uint64_t at = first_page / 64;
 
+	sched_yield(); /* long enough for others to help too soon */
 	for (uint64_t i = 0; i < rji_bitmap_words(n_pages); i++) {
 		asked[at + i] |= bits[i];
 		if (i % 7 == 0)
 			bits[i] |= atomic_load_explicit(&dirty[at + i], memory_order_relaxed);
 		atomic_fetch_and_explicit(&dirty[at + i], ~bits[i], memory_order_acquire);
+		allowed[at + i] = bits[i];
 	}
 	rearmed_in[first_page / WINDOW_PAGES] = round_number;
 	return 0;
@@ -91,7 +97,7 @@ static void *write_pages(void *arg)
 {
 	uint64_t random = (uintptr_t)arg * 88172645463325252ull;
 
-	while (!atomic_load(&quiet)) {
+	for (uint32_t i = 0; i < N_WRITES; i++) {
 		uint64_t page = next(&random) % N_PAGES;
 
 		atomic_fetch_add_explicit(&memory[page], 1, memory_order_relaxed);
@@ -101,15 +107,16 @@ static void *write_pages(void *arg)
 			atomic_fetch_or_explicit(&dirty[page / 64], 1ull << page % 64,
 						 memory_order_release);
 	}
+	atomic_fetch_sub(&n_busy, 1);
 	return NULL;
 }
 
 static void *hold_pages(void *arg)
 {
-	uint64_t random = 4711, n_holds = 0;
+	uint64_t random = (uintptr_t)arg * 4711;
 
-	while (!atomic_load(&quiet)) {
-		uint64_t first = next(&random) % (N_PAGES - 600), n = 1 + next(&random) % 600;
+	for (uint32_t i = 0; i < N_HOLDS; i++) {
+		uint64_t first = next(&random) % N_PAGES, n = 1 + next(&random) % (N_PAGES - first);
 		struct rji_held h = { 0, first, n, first * 4096, n * 4096 };
 
 		if (rji_holds_add(&holds, &h) < 0)
@@ -121,9 +128,8 @@ static void *hold_pages(void *arg)
 			atomic_store_explicit(&held[p], false, memory_order_relaxed);
 		rji_pageset_mark(&set, 0, first * 4096, n * 4096);
 		rji_holds_remove(&holds, &h);
-		n_holds++;
 	}
-	printf("%lu holds\n", n_holds);
+	atomic_fetch_sub(&n_busy, 1);
 	return NULL;
 }
 
@@ -185,6 +191,7 @@ static uint64_t send_round(struct rj_error *err)
 		fail("collect", 0);
 	memcpy(before, set.region[0].pending, sizeof(asked));
 	memset(asked, 0, sizeof(asked));
+	memset(allowed, 0, sizeof(allowed));
 	rji_harvest_begin_round(&harvest);
 	pthread_barrier_wait(&begin);
 	pthread_barrier_wait(&end);
@@ -198,6 +205,8 @@ static uint64_t send_round(struct rj_error *err)
 			fail("was pending and not handed out", p);
 		if (taken_in[p] == round_number && !rji_bitmap_test(set.region[0].unfenced, p))
 			fail("handed out and not unfenced", p);
+		if (taken_in[p] == round_number && !rji_bitmap_test(allowed, p))
+			fail("handed out and not re-armed", p);
 	}
 	rji_harvest_fenced(&harvest);
 	free(before);
@@ -219,9 +228,32 @@ static void set_up(void)
 	rji_pageset_all_pending(&set);
 }
 
+/* Writers and the holder at work, then all quiet: what was written has arrived. */
+static void run_phase(struct rj_error *err, uint32_t phase)
+{
+	pthread_t writer[N_WRITERS], holder;
+
+	atomic_store(&n_busy, N_WRITERS + 1);
+	for (uintptr_t i = 0; i < N_WRITERS; i++)
+		pthread_create(&writer[i], NULL, write_pages, (void *)(phase * N_WRITERS + i + 1));
+	pthread_create(&holder, NULL, hold_pages, (void *)(uintptr_t)(phase + 1));
+	while (atomic_load(&n_busy))
+		send_round(err);
+	for (int i = 0; i < N_WRITERS; i++)
+		pthread_join(writer[i], NULL);
+	pthread_join(holder, NULL);
+	send_round(err);
+	if (send_round(err))
+		fail("pending though nobody writes", 0);
+	for (uint32_t p = 0; p < N_PAGES; p++) {
+		if (copy[p] != memory[p])
+			fail("stale when all is quiet", p);
+	}
+}
+
 int main(void)
 {
-	pthread_t lane[N_LANES], writer[N_WRITERS], holder;
+	pthread_t lane[N_LANES];
 	struct rj_error err;
 	uint64_t n = 0;
 
@@ -231,22 +263,8 @@ int main(void)
 	pthread_barrier_init(&end, NULL, N_LANES + 1);
 	for (uintptr_t i = 0; i < N_LANES; i++)
 		pthread_create(&lane[i], NULL, lane_thread, (void *)i);
-	for (uintptr_t i = 0; i < N_WRITERS; i++)
-		pthread_create(&writer[i], NULL, write_pages, (void *)(i + 1));
-	pthread_create(&holder, NULL, hold_pages, NULL);
-	while (round_number < N_ROUNDS)
-		send_round(&err);
-	atomic_store(&quiet, true);
-	for (int i = 0; i < N_WRITERS; i++)
-		pthread_join(writer[i], NULL);
-	pthread_join(holder, NULL);
-	send_round(&err);
-	if (send_round(&err))
-		fail("pending though nobody writes", 0);
-	for (uint32_t p = 0; p < N_PAGES; p++) {
-		if (copy[p] != memory[p])
-			fail("stale at the end", p);
-	}
+	for (uint32_t phase = 0; phase < N_PHASES && !failures; phase++)
+		run_phase(&err, phase);
 	atomic_store(&quit, true);
 	pthread_barrier_wait(&begin);
 	for (int i = 0; i < N_LANES; i++) {

@@ -315,6 +315,7 @@ static bool one_lane_failing_stops_the_others_quietly(void)
 			rji_pageset_all_pending(&w.set);
 		CHECK(w.err.code == RJ_E_LANE);
 		CHECK(w.err.lane == lane);
+		CHECK(w.harvest.abort);
 		CHECK(!strcmp(w.err.text, lane == 0   ? "cable 0 pulled"
 					  : lane == 1 ? "cable 1 pulled"
 						      : "cable 2 pulled"));

@@ -232,6 +232,25 @@ Test(harvest, random_rounds_hand_out_what_is_pending_and_nothing_else)
 	}
 }
 
+Test(harvest, lane_that_finds_no_window_helps_with_anothers)
+{
+	struct rji_harvest_cursor mine, helper;
+	struct rji_span a, b;
+
+	rji_bitmap_set_range(set.region[0].pending, 0, 16384);
+	cr_assert_eq(rji_harvest_begin_round(&harvest), 1);
+	rji_harvest_cursor_init(&mine);
+	rji_harvest_cursor_init(&helper);
+	for (int i = 0; i < 16; i++) {
+		cr_assert_eq(rji_harvest_next(&harvest, &mine, &a, &err), 1);
+		cr_assert_eq(rji_harvest_next(&harvest, &helper, &b, &err), 1);
+		cr_assert_neq(a.first_page, b.first_page);
+	}
+	cr_assert_eq(rji_harvest_next(&harvest, &helper, &b, &err), 0);
+	cr_assert_eq(rji_harvest_next(&harvest, &mine, &a, &err), 0);
+	cr_assert_eq(fake->n_rearms, 1);
+}
+
 Test(harvest, windows_with_nothing_pending_are_not_touched)
 {
 	static struct sent sent;
