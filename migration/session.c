@@ -14,6 +14,7 @@
 #include "migration/plan.h"
 #include "pagesender/dirty/tracker_impl.h"
 #include "rdma/rdma.h"
+#include "transport/socket.h"
 
 void rj_opts_init(struct rj_opts *o)
 {
@@ -588,13 +589,23 @@ ssize_t rj_state_read(struct rj_session *s, void *p, size_t len_bytes)
 
 /* --- the data path --- */
 
+/* Where a destination's lanes come in: where the VMM said, else where control did. */
+static const char *lane_hosts(const struct rj_session *s, struct rji_uri *local)
+{
+	if (s->data_addrs || !s->is_destination || rji_socket_local(s->ctl.fd, local) < 0)
+		return s->data_addrs;
+	return local->host;
+}
+
 int rji_session_create_transport(struct rj_session *s, struct rj_error *err)
 {
+	struct rji_uri local;
 	struct rji_transport_opts o = {
 		.host = s->host,
 		.stop = &s->stop,
 		.is_destination = s->is_destination,
 		.devices = s->env->devices,
+		.data_hosts = lane_hosts(s, &local),
 		.gid_index = s->o.gid_index,
 		.traffic_class = s->o.traffic_class,
 		.peer_timeout_ms = s->o.peer_timeout_ms,
@@ -602,7 +613,6 @@ int rji_session_create_transport(struct rj_session *s, struct rj_error *err)
 		.n_lane_fds = s->o.n_lane_fds,
 		.arg = s->transport_arg,
 	};
-
 	int ret;
 
 	pthread_mutex_lock(&s->tp_lock);

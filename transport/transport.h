@@ -86,12 +86,13 @@ struct rji_transport_opts {
 	struct rji_stop *stop;
 	bool is_destination;
 	const char *devices; /* rdma: allowed devices; NULL: all */
-	const char
-		*data_hosts; /* rdma, destination: where lanes will come in, "HOST,HOST", if that is
-				 * known: memory is registered with the devices of these only.
-				 * NULL or "": with all that are allowed */
-	int gid_index;	     /* rdma: -1: chosen */
-	int traffic_class;   /* rdma: -1: default */
+	/*
+	 * rdma, destination: where lanes will come in, "HOST,HOST", if that is known: memory is
+	 * registered with the devices of these only. NULL or "": with all that are allowed.
+	 */
+	const char *data_hosts;
+	int gid_index;	   /* rdma: -1: chosen */
+	int traffic_class; /* rdma: -1: default */
 	uint32_t peer_timeout_ms;
 	const int *lane_fds; /* sockets: connected lanes handed in, owned by the caller; NULL:
 			      * connect or accept */
@@ -112,8 +113,8 @@ struct rji_lane_stats {
 	uint64_t sent_bytes; /* payload and headers which have left (completed, for rdma) */
 };
 
-struct rji_transport; /* each transport's own, first member struct rji_transport_base */
-struct rji_lane;      /* the same for lanes */
+struct rji_transport; /* each transport has its own, and casts */
+struct rji_lane;      /* the same */
 
 struct rji_transport_ops {
 	const char *name;
