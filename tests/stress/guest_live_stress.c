@@ -13,7 +13,7 @@
 
 #include "base/bitmap.h"
 #include "bench/guest/guest.h"
-#include "pagesender/dirty/tracker.h"
+#include "pagesender/dirty/tracker_impl.h"
 #include "tests/support/fake_session.h"
 
 /*
