@@ -55,10 +55,12 @@ static void set_up(struct sim_migration *m, struct sim_guest *source, const stru
 	pthread_mutex_init(&m->lock, NULL);
 	open_env(m);
 	m->world = sim_world_create(plan->seed, source);
+	pthread_mutex_lock(&m->world->lock);
 	m->world->cut_after = plan->cut_after;
 	m->world->cut_link = (uint32_t)plan->seed;
 	if (plan->queue_pieces)
 		m->world->queue_pieces = plan->queue_pieces;
+	pthread_mutex_unlock(&m->world->lock);
 	m->was_running = sim_guest_is_running(source);
 	m->holds_lock[SIM_SOURCE] = true;
 	m->state = malloc(plan->state_bytes + 1);
@@ -106,7 +108,10 @@ static bool has_fired(const struct sim_migration *m)
 
 	for (int side = 0; side < 2; side++)
 		fired |= atomic_load(&m->host[side].faulty.fired);
-	return fired || (m->plan->cut_after && !m->world->cut_after);
+	pthread_mutex_lock(&m->world->lock);
+	fired |= m->plan->cut_after && !m->world->cut_after;
+	pthread_mutex_unlock(&m->world->lock);
+	return fired;
 }
 
 static void tear_down(struct sim_migration *m)
