@@ -85,7 +85,8 @@ static bool is_valid_opts(const struct rj_opts *o, bool is_destination)
 		return false;
 	if (!is_destination && (o->listen_fd >= 0 || o->data_addrs))
 		return false;
-	return o->peer_timeout_ms && o->request_timeout_ms && o->connect_timeout_ms;
+	return o->max_downtime_ms && o->peer_timeout_ms && o->request_timeout_ms &&
+	       o->connect_timeout_ms;
 }
 
 /* Own copies of what the options point to. */

@@ -12,6 +12,7 @@
 static const char magic[8] = { 'R', 'A', 'M', 'J', 'E', 'T', '\r', '\n' };
 
 /* How long a connection may take to say who it is. */
+#define STARVED_NS (100 * RJI_NS_PER_MS) /* without descriptors: look again after this */
 #define GREETING_NS (5 * RJI_NS_PER_S)
 /* And how long while others may be waiting for its place. */
 #define CROWDED_NS (RJI_NS_PER_S / 2)
@@ -82,8 +83,10 @@ static void take_new(struct rji_acceptor *a)
 	while (a->n_pending < RJI_ACCEPTOR_PENDING) {
 		int fd = accept4(a->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
+		/* None waits, or it went away again; or there is no descriptor for it. */
+		a->starved = fd < 0 && (errno == EMFILE || errno == ENFILE);
 		if (fd < 0)
-			return; /* none waits, or it went away again */
+			return;
 		a->pending[a->n_pending++] =
 			(struct rji_pending){ .fd = fd, .deadline_ns = rji_now_ns() + GREETING_NS };
 	}
@@ -124,7 +127,9 @@ static int wait_for_change(const struct rji_acceptor *a, uint64_t deadline_ns)
 	nfds_t n = 0;
 
 	fds[n++] = (struct pollfd){ .fd = a->stop->fd, .events = POLLIN };
-	if (a->n_pending < RJI_ACCEPTOR_PENDING)
+	if (a->starved) /* who waits would wake us without end */
+		deadline_ns = rji_now_ns() + STARVED_NS;
+	else if (a->n_pending < RJI_ACCEPTOR_PENDING)
 		fds[n++] = (struct pollfd){ .fd = a->listen_fd, .events = POLLIN };
 	for (uint32_t i = 0; i < a->n_pending; i++) {
 		uint64_t until = patience_ends_ns(a, &a->pending[i]);

@@ -44,6 +44,7 @@ struct rji_acceptor {
 	int listen_fd;		     /* the owner's */
 	const struct rji_host *host; /* where strangers are logged */
 	const struct rji_stop *stop;
+	bool starved; /* no descriptor was free for the last that came */
 	uint32_t n_pending;
 	struct rji_pending {
 		int fd;
