@@ -199,10 +199,10 @@ static int judge_setup(struct rj_session *s, struct rj_error *err)
 
 	if (ret < 0)
 		return ret;
+	s->blob = msg; /* until rj_close(): the VMM may still read it when the source is gone */
 	ev.u.setup.blob = msg->payload;
 	ev.u.setup.len_bytes = msg->len_bytes;
 	ret = rji_session_ask(s, RJI_WAIT_MIGRATING, &ev, err);
-	free(msg);
 	if (ret < 0)
 		return ret;
 	pthread_mutex_lock(&s->reply_lock); /* the VMM's thread wrote it */

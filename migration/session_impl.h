@@ -93,7 +93,7 @@ struct rj_session {
 	struct rj_tracker *trackers[RJI_MAX_TRACKERS];
 	uint32_t n_tracking; /* started */
 	char *blocker;
-	void *blob; /* set-up, to send or to judge */
+	void *blob; /* set-up: to send, or the message with the one to judge */
 	size_t blob_bytes;
 	pthread_mutex_t reply_lock;
 	void *reply; /* to it */

@@ -100,7 +100,7 @@ struct rj_event {
 			enum rj_outcome runs;
 		} done;
 		struct {
-			const void *blob; /* the source VMM's; valid until answered */
+			const void *blob; /* the source VMM's; valid until rj_close() */
 			size_t len_bytes;
 		} setup;
 		struct {
