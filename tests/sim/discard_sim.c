@@ -117,6 +117,8 @@ static void hold_over_switchover(void *arg, struct sim_migration *m, enum sim_si
 	if (ev->type == RJ_EV_ROUND && !h->held && !h->rolled_back) {
 		ret = rj_discard_begin(m->host[side].s, 0, 0, SIM_UNIT_BYTES);
 		h->held = true;
+		/* What the VMM does there meanwhile is no reason to read it. */
+		sim_guest_write(m->host[side].guest, 0, 0, SIM_DEVICE, 1);
 	} else if (ev->type == RJ_RQ_RESUME && h->held) {
 		ret = rj_discard_end(m->host[side].s, 0, 0, SIM_UNIT_BYTES);
 		h->held = false;
@@ -156,14 +158,15 @@ struct taker {
 	pthread_t thread;
 	bool started;
 	int result;
-	uint32_t n_punched;
+	atomic_uint n_punched;
 };
 
 static void taken(void *arg, uint32_t number, uint64_t offset, uint64_t len)
 {
 	struct taker *t = arg;
 
-	t->n_punched++;
+	atomic_fetch_add(&t->n_punched, 1);
+	sim_world_await_read(t->world);
 	sim_world_punch(t->world, number, offset, len);
 }
 
@@ -176,8 +179,8 @@ static void *taker_thread(void *arg)
 }
 
 /*
- * The network stands until the lane's queue is full and the range is asked for; from then on the lane finishes what it is at, and
- * may let go of the range only when all of it was read.
+ * The network stands still. The lane's queue is full when the range is asked for, then there is room again: the lane finishes what
+ * it is at, sees the hold, and may let go of the range only when all of it was read.
  */
 static void take_while_sent(void *arg, struct sim_migration *m, enum sim_side side,
 			    const struct rj_event *ev)
@@ -197,6 +200,9 @@ static void take_while_sent(void *arg, struct sim_migration *m, enum sim_side si
 	assert(!ret);
 	t->started = true;
 	while (!atomic_load(&m->host[side].s->holds.n))
+		sched_yield();
+	sim_world_make_room(m->world, SIM_MAX_PIECES);
+	while (!sim_world_is_draining(m->world) && !atomic_load(&t->n_punched))
 		sched_yield();
 	sim_world_stall(m->world, false);
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Each request to the VMM fails, is never answered, or is done and answered too late. */
+#include <time.h>
+
 #include "tests/support/sim_cases.h"
 
 static const struct {
@@ -37,6 +39,16 @@ static struct sim_case *add(struct sim_cases *cases, enum sim_side side, enum rj
 	return c;
 }
 
+/* A VMM that takes its time to give back what acquire took: the source must not be told to reclaim it meanwhile. */
+static void drop_slowly(void *arg, struct sim_migration *m, enum sim_side side,
+			const struct rj_event *ev)
+{
+	const struct timespec a_while = { .tv_nsec = 300000000 };
+
+	if (ev->type == RJ_RQ_DROP)
+		nanosleep(&a_while, NULL);
+}
+
 /* The guest is given back: what if that does not work either? */
 static void add_ways_back(struct sim_cases *cases, const char *what, enum sim_act act)
 {
@@ -67,6 +79,9 @@ int main(int argc, char **argv)
 			    r == RJ_RQ_RESUME ? SIM_STAYS | SIM_UNKNOWN : requests[i].late);
 			add(&cases, side, r, "is answered late", SIM_ANSWER_LATE, requests[i].late);
 		}
+		add(&cases, SIM_DESTINATION, RJ_RQ_RESUME, "fails, and drop takes long", SIM_FAIL,
+		    SIM_STAYS)
+			->plan.before_event = drop_slowly;
 		add_ways_back(&cases, "fails", SIM_FAIL);
 		add_ways_back(&cases, "is never answered", SIM_NEVER_ANSWER);
 		while (first < cases.n)

@@ -254,8 +254,8 @@ static int sim_connect(struct rji_transport *tp, uint32_t number, const struct r
 	(void)err;
 	pthread_mutex_lock(&w->lock);
 	w->admitted = *adm;
-	lane->link->posted = calloc(w->queue_pieces, sizeof(struct sim_piece));
-	lane->link->read = calloc(w->queue_pieces, sizeof(struct sim_piece));
+	lane->link->posted = calloc(SIM_MAX_PIECES, sizeof(struct sim_piece));
+	lane->link->read = calloc(SIM_MAX_PIECES, sizeof(struct sim_piece));
 	assert(lane->link->posted && lane->link->read);
 	lane->link->connected = true;
 	pthread_cond_broadcast(&w->changed);
@@ -372,12 +372,15 @@ static int sim_post(struct rji_lane *lane_, const struct rji_extent *e, uint32_t
 static int sim_drain(struct rji_lane *lane_, struct rj_error *err)
 {
 	struct lane *lane = to_lane(lane_);
+	struct sim_world *w = lane->end->world;
 	int ret;
 
-	pthread_mutex_lock(&lane->end->world->lock);
+	pthread_mutex_lock(&w->lock);
+	w->n_draining++;
 	while (!(ret = check(lane, 0, "draining", err)) && lane->link->n_posted)
-		sim_world_wait(lane->end->world);
-	pthread_mutex_unlock(&lane->end->world->lock);
+		sim_world_wait(w);
+	w->n_draining--;
+	pthread_mutex_unlock(&w->lock);
 	return ret;
 }
 

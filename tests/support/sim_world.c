@@ -331,6 +331,40 @@ void sim_world_await_full(struct sim_world *w, uint32_t link)
 	pthread_mutex_unlock(&w->lock);
 }
 
+void sim_world_make_room(struct sim_world *w, uint32_t n_pieces)
+{
+	assert(n_pieces <= SIM_MAX_PIECES);
+	pthread_mutex_lock(&w->lock);
+	w->queue_pieces = n_pieces;
+	pthread_cond_broadcast(&w->changed);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void sim_world_await_read(struct sim_world *w)
+{
+	uint32_t n_posted;
+
+	pthread_mutex_lock(&w->lock);
+	do {
+		n_posted = 0;
+		for (uint32_t i = 0; i < w->n_links; i++)
+			n_posted += w->link[i].n_posted;
+		if (n_posted)
+			sim_world_wait(w);
+	} while (n_posted);
+	pthread_mutex_unlock(&w->lock);
+}
+
+bool sim_world_is_draining(struct sim_world *w)
+{
+	bool draining;
+
+	pthread_mutex_lock(&w->lock);
+	draining = w->n_draining;
+	pthread_mutex_unlock(&w->lock);
+	return draining;
+}
+
 void sim_world_punch(struct sim_world *w, uint32_t region, uint64_t offset_bytes,
 		     uint64_t len_bytes)
 {

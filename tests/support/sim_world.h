@@ -27,6 +27,7 @@
  * Registration pins: what the guest takes away while it is pinned is still read as it was (sim_world_punch).
  */
 #define SIM_PIECE_UNITS 4
+#define SIM_MAX_PIECES 2048
 
 struct sim_piece {
 	uint32_t region;
@@ -68,6 +69,7 @@ struct sim_world {
 	struct sim_end_memory source, destination;
 	uint64_t imported_key[SIM_MAX_REGIONS];
 	bool withdrawn;
+	uint32_t n_draining;
 	bool stalled; /* the network carries nothing */
 	uint64_t n_placed;
 	uint64_t cut_after; /* placed pieces; then cut_link is cut. 0: never */
@@ -99,8 +101,13 @@ bool sim_world_is_withdrawn(struct sim_world *w);
 bool sim_world_in_flight(struct sim_world *w);
 /* Wait until n pieces were placed, or the lanes are closed. */
 void sim_world_await_placed(struct sim_world *w, uint64_t n);
-/* Wait until a lane has no room left. */
+/* Wait until a lane has no room left; make room, up to SIM_MAX_PIECES. */
 void sim_world_await_full(struct sim_world *w, uint32_t link);
+void sim_world_make_room(struct sim_world *w, uint32_t n_pieces);
+/* Wait until nothing posted is unread any more. */
+void sim_world_await_read(struct sim_world *w);
+/* Is a lane waiting for its pages to be read? */
+bool sim_world_is_draining(struct sim_world *w);
 /* The guest's memory [offset, +len) is punched: what is pinned stays readable by the NIC only. Call before it. */
 void sim_world_punch(struct sim_world *w, uint32_t region, uint64_t offset_bytes,
 		     uint64_t len_bytes);
