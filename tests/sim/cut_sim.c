@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The control connection is lost before or after each message in each direction, or falls silent there. The table of outcomes:
+ * The control connection is lost before or after each message in each direction, or falls silent
+ * there. The table of outcomes:
  *
  *   before COMMIT was offered to the network      the source runs the guest
  *   COMMIT was sent but lost                      REFUSED by asking: the source takes it back
- *   COMMIT arrived                                the destination runs it; the source learns so, by asking
+ *   COMMIT arrived                                the destination runs it; the source asks
  *   … and nobody answers                          unknown
  */
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory is taken away under the library while it migrates: a balloon thread punches holes into a file that is pinned, between
- * rj_discard_begin() and rj_discard_end(). What is punched while pinned stays readable by the NIC only, as it was.
+ * Memory is taken away under the library while it migrates: a balloon thread punches holes into a
+ * file that is pinned, between rj_discard_begin() and rj_discard_end(). What is punched while
+ * pinned stays readable by the NIC only, as it was.
  */
 #include <assert.h>
 #include <sched.h>
@@ -179,8 +180,9 @@ static void *taker_thread(void *arg)
 }
 
 /*
- * The network stands still. The lane's queue is full when the range is asked for, then there is room again: the lane finishes what
- * it is at, sees the hold, and may let go of the range only when all of it was read.
+ * The network stands still. The lane's queue is full when the range is asked for, then there is
+ * room again: the lane finishes what it is at, sees the hold, and may let go of the range only when
+ * all of it was read.
  */
 static void take_while_sent(void *arg, struct sim_migration *m, enum sim_side side,
 			    const struct rj_event *ev)

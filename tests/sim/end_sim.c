@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Either side dies, is cancelled by itself or by the other, or loses its lanes, in each state and at each request. */
+/*
+ * Either side dies, is cancelled by itself or by the other, or loses its lanes, in each state and
+ * at each request.
+ */
 #include "tests/support/sim_cases.h"
 
 struct moment {
@@ -61,7 +64,9 @@ static unsigned int of_cancel(const struct moment *m)
 	return is_after_commit(m) ? SIM_MOVES : SIM_STAYS;
 }
 
-/* From when the destination holds all, lanes may break unnoticed; after COMMIT they do not matter. */
+/*
+ * From when the destination holds all, lanes may break unnoticed; after COMMIT they do not matter.
+ */
 static unsigned int of_broken_lanes(const struct moment *m)
 {
 	bool holds_all = m->at == RJ_RQ_LOAD || m->at == RJ_RQ_RELEASE || m->at == RJ_RQ_SAVE ||

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A sweep over the transport: the 1st call of a function fails, then the 2nd, … until one run is untouched. Each fails by itself,
- * after having done its work, or by never coming back. A lane that fails ends the migration, and the next attempt works.
+ * A sweep over the transport: the 1st call of a function fails, then the 2nd, … until one run is
+ * untouched. Each fails by itself, after having done its work, or by never coming back. A lane that
+ * fails ends the migration, and the next attempt works.
  */
 #include <stdlib.h>
 

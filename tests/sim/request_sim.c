@@ -16,7 +16,10 @@ static const struct {
 	{ SIM_DESTINATION, RJ_RQ_LOAD, SIM_STAYS, SIM_STAYS },
 	{ SIM_SOURCE, RJ_RQ_RELEASE, SIM_STAYS, SIM_STAYS },
 	{ SIM_DESTINATION, RJ_RQ_ACQUIRE, SIM_STAYS, SIM_STAYS },
-	/* It may be running by now: nobody but the VMM can tell, and there is no deadline (event.h). */
+	/*
+	 * It may be running by now: nobody but the VMM can tell, and there is no deadline
+	 * (event.h).
+	 */
 	{ SIM_DESTINATION, RJ_RQ_RESUME, SIM_STAYS, SIM_MOVES },
 };
 
@@ -39,7 +42,10 @@ static struct sim_case *add(struct sim_cases *cases, enum sim_side side, enum rj
 	return c;
 }
 
-/* A VMM that takes its time to give back what acquire took: the source must not be told to reclaim it meanwhile. */
+/*
+ * A VMM that takes its time to give back what acquire took: the source must not be told to reclaim
+ * it meanwhile.
+ */
 static void drop_slowly(void *arg, struct sim_migration *m, enum sim_side side,
 			const struct rj_event *ev)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Whole migrations from seeds. "calm": nothing is in the way but chance, and each must arrive. "stormy": anything may go wrong once,
- * at any moment; who runs the guest must be clear, or be said to be unclear, and no page may be lost.
+ * Whole migrations from seeds. "calm": nothing is in the way but chance, and each must arrive.
+ * "stormy": anything may go wrong once, at any moment; who runs the guest must be clear, or be said
+ * to be unclear, and no page may be lost.
  */
 #include "migration/message.h"
 #include "tests/support/sim_cases.h"

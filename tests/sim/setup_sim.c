@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the two sides must agree on and what they do not: regions, transports, versions. Strangers on the port. Whose question for
- * the outcome is answered.
+ * What the two sides must agree on and what they do not: regions, transports, versions. Strangers
+ * on the port. Whose question for the outcome is answered.
  */
 #include <arpa/inet.h>
 #include <assert.h>
@@ -392,7 +392,10 @@ static void never_converge(struct sim_plan *plan)
 	plan->timeout_ms = 500;
 }
 
-/* More device state than fits into the buffers, and then the connection is lost: the VMM must not wait for long. */
+/*
+ * More device state than fits into the buffers, and then the connection is lost: the VMM must not
+ * wait for long.
+ */
 static char *lost_while_saving(const struct sim_case *c)
 {
 	struct sim_report r;

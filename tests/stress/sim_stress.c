@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sim_stress [SEED]: migrations of a guest on whose memory many threads write all the time, by each of the ways there are, while
- * others read the figures and change the limits. What arrives must be what was there.
+ * sim_stress [SEED]: migrations of a guest on whose memory many threads write all the time, by each
+ * of the ways there are, while others read the figures and change the limits. What arrives must be
+ * what was there.
  */
 #include <assert.h>
 #include <stdio.h>

@@ -9,8 +9,8 @@
 #include "transport/transport.h"
 
 /*
- * A transport around any other which lets the n-th call of one function fail or stall. A sweep takes the 1st, the 2nd,
- * … until one run is untouched.
+ * A transport around any other which lets the n-th call of one function fail or stall. A sweep
+ * takes the 1st, the 2nd, … until one run is untouched.
  */
 enum sim_op {
 	SIM_OP_NONE,
@@ -31,8 +31,8 @@ enum sim_op {
 struct sim_fault {
 	enum sim_op op;
 	uint32_t nth; /* 1: the first call */
-	bool stall; /* do not return before stop is set, or the peer timeout has passed, and then fail */
-	bool after; /* do it, then fail */
+	bool stall;   /* return only when stop is set or the peer timeout has passed, and fail */
+	bool after;   /* do it, then fail */
 };
 
 /* What rji_session_use_transport() is given with sim_fault_transport. */

@@ -5,8 +5,9 @@
 #include "tests/support/sim_migration.h"
 
 /*
- * Cases of one test program, run several at a time: most of their time they wait. The program's arguments are
- *   [SEED [NAME]]   SEED the first case's seed, the others follow; NAME a part of the names of those to run.
+ * Cases of one test program, run several at a time: most of their time they wait. The program's
+ * arguments are
+ *   [SEED [NAME]]   SEED: the first case's seed, the others follow; NAME: run those whose name has it
  * Each failure is told with its name and seed; the last line counts.
  */
 struct sim_case {

@@ -237,7 +237,9 @@ static void store(struct sim_guest *g, struct sim_region *r, uint64_t unit, enum
 		trace(&r->vcpu, page);
 	if (by == SIM_IO)
 		trace(&r->io, page);
-	/* The body first: who sees the generation in a copy that is cut short would see the body. */
+	/*
+	 * The body first: who sees the generation in a copy that is cut short would see the body.
+	 */
 	atomic_store_explicit(&words[1 + value % (SIM_UNIT_WORDS - 1)], value,
 			      memory_order_relaxed);
 	advance(r, unit);

@@ -12,18 +12,20 @@
 #include "tests/support/sim_random.h"
 
 /*
- * A guest made of memory and writers. Its memory is cut into units of 4 KiB; word 0 of a unit counts the writes to it, its
- * generation, so that a unit which is lost, stale or overwritten by an older one is named with both generations.
+ * A guest made of memory and writers. Its memory is cut into units of 4 KiB; word 0 of a unit
+ * counts the writes to it, its generation, so that a unit which is lost, stale or overwritten by an
+ * older one is named with both generations.
  *
  * Three kinds of writers, as in a real VMM:
- *   vcpu    seen by a log like KVM's (sim_log_create): a bit is set by the first write after the page was re-armed; all
- *           bits are set at the start;
+ *   vcpu    seen by a log like KVM's (sim_log_create): a bit is set by the first write after the
+ *           page was re-armed; all bits are set at the start;
  *   io      seen by a tracker that re-arms what it reports (sim_rearming_create);
  *   device  seen by nobody: calls rj_mark_dirty() after the write.
  * A region with RJ_REGION_MARKED has the third kind only.
  *
- * Writes happen in sim_guest_step(), which the simulated wire and the trackers call at moments between all others, or in
- * threads of a test's own. While the guest is paused nothing writes but sim_guest_dirty_by_save().
+ * Writes happen in sim_guest_step(), which the simulated wire and the trackers call at moments
+ * between all others, or in threads of a test's own. While the guest is paused nothing writes but
+ * sim_guest_dirty_by_save().
  */
 #define SIM_UNIT_BYTES 4096u
 #define SIM_UNIT_WORDS (SIM_UNIT_BYTES / 8)
@@ -79,7 +81,10 @@ struct sim_region *sim_guest_add_region(struct sim_guest *g, const char *name, u
 					bool garbage);
 struct sim_region *sim_guest_find(struct sim_guest *g, const char *name);
 
-/* From attach to detach device writes are marked dirty in s. Regions are given to s in this order if give is set. */
+/*
+ * From attach to detach device writes are marked dirty in s. Regions are given to s in this order
+ * if give is set.
+ */
 int sim_guest_attach(struct sim_guest *g, struct rj_session *s, bool give);
 void sim_guest_detach(struct sim_guest *g);
 
@@ -98,8 +103,9 @@ void sim_guest_step(struct sim_guest *g, uint32_t n);
 void sim_guest_dirty_by_save(struct sim_guest *g, uint32_t n);
 
 /*
- * The VMM takes units away from a region that is a file, as a balloon does: rj_discard_begin(), punch, rj_discard_end(). punched is called
- * just before the punch. The units hold zeros then, or are written anew before the end. Nothing happens while the guest is paused.
+ * The VMM takes units away from a region that is a file, as a balloon does: rj_discard_begin(),
+ * punch, rj_discard_end(). punched is called just before the punch. The units hold zeros then, or
+ * are written anew before the end. Nothing happens while the guest is paused.
  */
 int sim_guest_punch(struct sim_guest *g, uint32_t region, uint64_t unit, uint64_t n_units,
 		    bool touch,

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Who may run the guest, who holds the disk lock, and whether the memory is right: asserted at each step and at the end. */
+/*
+ * Who may run the guest, who holds the disk lock, and whether the memory is right: asserted at each
+ * step and at the end.
+ */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -13,12 +13,13 @@
 #include "tests/support/sim_world.h"
 
 /*
- * A whole migration in one process: source and destination sessions, each with a thread that plays its VMM, over the sim
- * transport, control over a loopback connection through a proxy; and a judge who watches both. At each resume, and at the end:
+ * A whole migration in one process: source and destination sessions, each with a thread that plays
+ * its VMM, over the sim transport, control over a loopback connection through a proxy; and a judge
+ * who watches both. At each resume, and at the end:
  *
- *   - the guest runs on one side only, and there it holds what only one side may hold (the disk lock);
- *   - where it runs at the destination: on COMMIT only, its memory there equals the source's, the source has no access any
- *     more, and it arrives running or paused as it was;
+ *   - the guest runs on one side only, which holds what only one may hold (the disk lock);
+ *   - where it runs at the destination: on COMMIT only, its memory there equals the source's, the
+ *     source has no access any more, and it arrives running or paused as it was;
  *   - where the migration failed the guest is the source's, as it was before;
  *   - both sides tell the same story.
  */
@@ -57,8 +58,8 @@ struct sim_plan {
 	bool strict;		  /* strict_downtime with this limit */
 	uint32_t max_downtime_ms; /* 0: plenty */
 	uint32_t peer_timeout_ms, request_timeout_ms, outcome_keep_ms,
-		timeout_ms; /* 0: long enough not to matter */
-	bool regions_before; /* the destination gives its memory before the start, in another order */
+		timeout_ms;  /* 0: long enough not to matter */
+	bool regions_before; /* the destination gives memory before the start, in another order */
 	struct sim_mischief mischief[2];
 	struct sim_rule rule;
 	struct sim_fault fault; /* of the transport, at fault_side */
@@ -75,7 +76,7 @@ struct sim_plan {
 };
 
 struct sim_report {
-	int start_status; /* of opening and starting both sessions; negative: nothing else happened */
+	int start_status; /* of opening and starting both; negative: nothing else happened */
 	int status[2];
 	enum rj_outcome runs[2];
 	bool dead[2];
@@ -133,8 +134,9 @@ enum {
 };
 
 /*
- * A guest of this seed migrates by plan; if that leaves it at the source it writes on, and migrates again with nothing in
- * its way, which must work. may_end: the outcomes that the first may have. NULL or a complaint, the caller's to free.
+ * A guest of this seed migrates by plan; if that leaves it at the source it writes on, and migrates
+ * again with nothing in its way, which must work. may_end: the outcomes that the first may have.
+ * NULL or a complaint, the caller's to free.
  */
 char *sim_try(const struct sim_plan *plan, unsigned int may_end, bool paused,
 	      struct sim_report *first_p);

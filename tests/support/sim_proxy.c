@@ -121,6 +121,24 @@ static bool is_due(struct sim_proxy *p, enum sim_direction d, uint16_t type)
 	return ++p->n_seen == r->nth;
 }
 
+/* Say something else in its place. */
+static void replace(struct sim_proxy *p, struct pair *pair, enum sim_direction d, size_t n)
+{
+	struct stream *s = &pair->in[d];
+	uint16_t type;
+	uint32_t len;
+
+	rji_msg_decode_head(s->bytes, &type, &len, NULL);
+	if (p->rule.cut == SIM_CUT_SHORT && len) {
+		rji_msg_encode_head(s->bytes, type, len - 1);
+		send_all(pair->fd[!d], s->bytes, n - 1);
+	} else {
+		rji_msg_encode_head(s->bytes, p->rule.cut == SIM_FORGE ? p->rule.forged : type, 0);
+		send_all(pair->fd[!d], s->bytes, RJI_MSG_HEAD_BYTES);
+	}
+	take(p, pair, d, n, false);
+}
+
 /* The rule's message is here, n bytes long. False: the connection is to be closed. */
 static bool apply_rule(struct sim_proxy *p, struct pair *pair, enum sim_direction d, size_t n)
 {
@@ -129,6 +147,10 @@ static bool apply_rule(struct sim_proxy *p, struct pair *pair, enum sim_directio
 	atomic_store(&p->fired, true);
 	if (p->rule.fired)
 		p->rule.fired(p->rule.arg);
+	if (p->rule.cut == SIM_FORGE || p->rule.cut == SIM_CUT_SHORT) {
+		replace(p, pair, d, n);
+		return true;
+	}
 	take(p, pair, d, n, pass);
 	pair->silent = p->rule.cut == SIM_SILENT_FROM || p->rule.cut == SIM_SILENT_AFTER;
 	return pair->silent;
@@ -172,6 +194,8 @@ static bool pass_messages(struct sim_proxy *p, struct pair *pair, enum sim_direc
 		if (!pair->is_question && is_due(p, d, type)) {
 			if (!apply_rule(p, pair, d, RJI_MSG_HEAD_BYTES + len))
 				return false;
+			if (!pair->silent)
+				continue;
 			s->len = 0;
 			break;
 		}

@@ -6,17 +6,20 @@
 #include <stdint.h>
 
 /*
- * Stands between the two control channels and understands where messages begin. At one message, the n-th of a type in one
- * direction, it does what its rule says; questions for the outcome are let through, refused, or swallowed.
+ * Stands between the two control channels and understands where messages begin. At one message, the
+ * n-th of a type in one direction, it does what its rule says; questions for the outcome are let
+ * through, refused, or swallowed.
  */
 enum sim_direction { SIM_TO_DESTINATION, SIM_TO_SOURCE };
 
 enum sim_cut {
 	SIM_CUT_NONE,
-	SIM_CUT_BEFORE, /* the message is lost and the connection closed */
-	SIM_CUT_AFTER,	/* it is delivered, then the connection is closed */
-	SIM_SILENT_FROM, /* it and all that follows, both ways, is swallowed; the connection stays open */
+	SIM_CUT_BEFORE,	  /* the message is lost and the connection closed */
+	SIM_CUT_AFTER,	  /* it is delivered, then the connection is closed */
+	SIM_SILENT_FROM,  /* it and what follows, both ways, is swallowed; nothing is closed */
 	SIM_SILENT_AFTER, /* it is delivered, what follows, both ways, is swallowed */
+	SIM_FORGE,	  /* another message, without payload, comes in its place */
+	SIM_CUT_SHORT,	  /* its payload lacks the last byte, by the head as well */
 };
 
 struct sim_rule {
@@ -24,6 +27,7 @@ struct sim_rule {
 	enum sim_direction direction;
 	uint16_t type;	 /* enum rji_msg_type; 0: any but PING, PONG */
 	uint32_t nth;	 /* 1: the first */
+	uint16_t forged; /* SIM_FORGE: its type */
 	bool no_answers; /* questions for the outcome are refused */
 	void (*fired)(
 		void *arg); /* called once, in the proxy's thread, before the cut; may be NULL */

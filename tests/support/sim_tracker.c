@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fake trackers, strict ones: start twice without stop fails, as KVM's or userfaultfd's would. Guest steps run before and after
- * each call, so that writes fall between any two of collect, re-arm and read.
+ * Fake trackers, strict ones: start twice without stop fails, as KVM's or userfaultfd's would.
+ * Guest steps run before and after each call, so that writes fall between any two of collect, re-
+ * arm and read.
  */
 #include <errno.h>
 #include <stdio.h>

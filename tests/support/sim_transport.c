@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The transport's functions over a simulated world; see sim_world.h for what happens in between. Both ends
- * are in one process and find each other through the world that is their argument.
+ * The transport's functions over a simulated world; see sim_world.h for what happens in between.
+ * Both ends are in one process and find each other through the world that is their argument.
  */
 #include <assert.h>
 #include <inttypes.h>

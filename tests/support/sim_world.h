@@ -13,18 +13,22 @@
 #include "transport/transport.h"
 
 /*
- * The network between two ends of the sim transport, and the memory behind both: what a NIC may do, it does.
+ * The network between two ends of the sim transport, and the memory behind both: what a NIC may do,
+ * it does.
  *
- *   post ─► posted ──(wire reads the source's memory now)──► read ──(placed at the destination)──► gone
+ *   post ─► posted ──(wire reads the source's memory)──► read ──(placed there)──► gone
  *
- * A wire thread does one of all the things that are possible, by chance: read a piece, place a piece, answer a fence whose
- * pieces are all placed. So a page is read any time after it was posted, pieces overtake each other on a lane and among
- * lanes, and only a fence orders them. Between two such things the guest may write.
+ * A wire thread does one of all the things that are possible, by chance: read a piece, place a
+ * piece, answer a fence whose pieces are all placed. So a page is read any time after it was
+ * posted, pieces overtake each other on a lane and among lanes, and only a fence orders them.
+ * Between two such things the guest may write.
  *
- * It keeps watch: a page with two changes in flight, an older copy placed over a newer one, a read of memory that is not
- * registered, a write beyond the regions or after the withdrawal is a violation; the first is kept in words.
+ * It keeps watch: a page with two changes in flight, an older copy placed over a newer one, a read
+ * of memory that is not registered, a write beyond the regions or after the withdrawal is a
+ * violation; the first is kept in words.
  *
- * Registration pins: what the guest takes away while it is pinned is still read as it was (sim_world_punch).
+ * Registration pins: what the guest takes away while it is pinned is still read as it was
+ * (sim_world_punch).
  */
 #define SIM_PIECE_UNITS 4
 #define SIM_MAX_PIECES 2048
@@ -108,7 +112,10 @@ void sim_world_make_room(struct sim_world *w, uint32_t n_pieces);
 void sim_world_await_read(struct sim_world *w);
 /* Is a lane waiting for its pages to be read? */
 bool sim_world_is_draining(struct sim_world *w);
-/* The guest's memory [offset, +len) is punched: what is pinned stays readable by the NIC only. Call before it. */
+/*
+ * The guest's memory [offset, +len) is punched: what is pinned stays readable by the NIC only. Call
+ * before it.
+ */
 void sim_world_punch(struct sim_world *w, uint32_t region, uint64_t offset_bytes,
 		     uint64_t len_bytes);
 /* The first violation into text; false: there was none. */
@@ -121,7 +128,10 @@ void sim_world_blame(struct sim_world *w, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 /* Forget all that is on a lane; with the lock held. */
 void sim_link_clear(struct sim_world *w, struct sim_link *l);
-/* Sleep until something changed; with the lock held. Looks at least each 10 ms, for stop flags and deadlines. */
+/*
+ * Sleep until something changed; with the lock held. Looks at least each 10 ms, for stop flags and
+ * deadlines.
+ */
 void sim_world_wait(struct sim_world *w);
 void sim_end_memory_free(struct sim_end_memory *m);
 
