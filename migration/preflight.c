@@ -102,7 +102,6 @@ static int attach_trackers(struct rj_session *s, uint32_t region, struct rj_erro
 {
 	struct rji_pageset_region *r = &s->set.region[region];
 
-	r->n_trackers = 0; /* a start that was refused may be tried again */
 	r->n_trackers = 0; /* a start that failed may be tried again */
 	for (uint32_t i = 0; i < s->n_trackers; i++) {
 		struct rj_tracker *t = s->trackers[i];
