@@ -73,6 +73,7 @@ struct migrate_route {
 	char uri[MIGRATE_URI]; /* one command: what the child listens at, port 0 */
 	char transport[16];
 	char why[RJ_PLAN_TEXT_BYTES];
+	uint32_t n_lanes; /* if nobody asks for another number */
 	bool software;
 };
 

@@ -10,6 +10,15 @@
 
 #include "bench/migrate/migrate.h"
 
+static void take_plan(struct migrate_route *r, const char *uri, const struct rj_plan *plan)
+{
+	snprintf(r->uri, sizeof(r->uri), "%s%s", plan->transport, strstr(uri, "://"));
+	snprintf(r->transport, sizeof(r->transport), "%s", plan->transport);
+	snprintf(r->why, sizeof(r->why), "%s", plan->why);
+	r->software = plan->software;
+	r->n_lanes = plan->n_lanes;
+}
+
 /* An address of this machine that an RDMA device reaches. */
 static int find_rdma_address(struct rj_env *env, struct migrate_route *r)
 {
@@ -32,13 +41,9 @@ static int find_rdma_address(struct rj_env *env, struct migrate_route *r)
 			continue;
 		snprintf(uri, sizeof(uri), strchr(host, ':') ? "rdma://[%s]:0" : "rdma://%s:0",
 			 host);
-		if (rj_plan(env, uri, &plan) < 0)
-			continue;
-		found = 0;
-		snprintf(r->uri, sizeof(r->uri), "%s", uri);
-		snprintf(r->transport, sizeof(r->transport), "rdma");
-		snprintf(r->why, sizeof(r->why), "%s", plan.why);
-		r->software = plan.software;
+		found = rj_plan(env, uri, &plan);
+		if (!found)
+			take_plan(r, uri, &plan);
 	}
 	freeifaddrs(list);
 	return found;
@@ -48,55 +53,48 @@ int route_local(struct rj_env *env, const char *transport, struct migrate_route 
 		size_t why_bytes)
 {
 	bool any = !strcmp(transport, "auto");
+	struct rj_plan plan = { .size = sizeof(plan) };
+	char uri[MIGRATE_URI];
+	int ret = RJ_E_NO_RDMA;
 
 	memset(r, 0, sizeof(*r));
 	if (any || !strcmp(transport, "rdma")) {
-		int ret = find_rdma_address(env, r);
-
+		ret = find_rdma_address(env, r);
 		if (!ret)
 			return 0;
-		if (!any) {
-			snprintf(
-				why, why_bytes,
-				"no RDMA device of this machine reaches one of its own addresses: load its driver, or try software RDMA (rdma link add rxe0 type rxe netdev IF), or use --transport tcp");
+		snprintf(
+			why, why_bytes,
+			"no RDMA device of this machine reaches one of its own addresses: load its driver, or try software RDMA (rdma link add rxe0 type rxe netdev IF), or use --transport tcp");
+		if (!any)
 			return ret;
-		}
-		snprintf(r->why, sizeof(r->why),
-			 "no RDMA device reaches an address of this machine");
-		transport = "tcp";
-	} else {
-		snprintf(r->why, sizeof(r->why), "asked for");
 	}
 	if (!strcmp(transport, "unix"))
-		snprintf(r->uri, sizeof(r->uri), "unix:///tmp/ramjet-migrate-%d.sock",
-			 (int)getpid());
+		snprintf(uri, sizeof(uri), "unix:///tmp/ramjet-migrate-%d.sock", (int)getpid());
 	else
-		snprintf(r->uri, sizeof(r->uri), "%s://127.0.0.1:0", transport);
-	snprintf(r->transport, sizeof(r->transport), "%s", transport);
-	return 0;
+		snprintf(uri, sizeof(uri), "%s://127.0.0.1:0", any ? "tcp" : transport);
+	ret = rj_plan(env, uri, &plan);
+	take_plan(r, uri, &plan);
+	snprintf(r->why, sizeof(r->why), "%s",
+		 any ? "no RDMA device reaches an address of this machine" : "asked for");
+	return ret;
 }
 
 int route_uri(struct rj_env *env, const char *uri, const char *transport, struct migrate_route *r,
 	      char *why, size_t why_bytes)
 {
 	struct rj_plan plan = { .size = sizeof(plan) };
-	const char *rest = strstr(uri, "://");
-	int ret;
+	int ret = rj_plan(env, uri, &plan);
 
 	memset(r, 0, sizeof(*r));
-	ret = rj_plan(env, uri, &plan);
-	if (ret < 0)
+	if (ret < 0) {
 		snprintf(why, why_bytes, "%s", plan.why);
-	if (ret < 0)
 		return ret;
+	}
 	if (strcmp(transport, "auto") && strcmp(transport, plan.transport)) {
 		snprintf(why, why_bytes, "--transport %s contradicts %s: leave one of them out",
 			 transport, uri);
 		return RJ_E_URI;
 	}
-	snprintf(r->uri, sizeof(r->uri), "%s%s", plan.transport, rest);
-	snprintf(r->transport, sizeof(r->transport), "%s", plan.transport);
-	snprintf(r->why, sizeof(r->why), "%s", plan.why);
-	r->software = plan.software;
+	take_plan(r, uri, &plan);
 	return 0;
 }
