@@ -204,6 +204,13 @@ int rji_destination_listen(struct rj_session *s, struct rj_error *err);
 int rji_destination_set_up(struct rj_session *s, struct rj_error *err);
 
 /*
+ * Source: wait for the round under way; its pages are then clean. RJ_E_TIMEOUT: the deadline (0: none) came first, the
+ * lanes are still at it.
+ */
+int rji_finish_round(struct rj_session *s, uint64_t deadline_ns, struct rji_sent *sent_p,
+		     struct rj_error *err);
+
+/*
  * Source, switchover.c: pause, send the rest, hand over. 0: the guest runs at the destination.
  * -EAGAIN: rolled back, the guest runs here and the session may go on. Anything else: over, and
  * what may run the guest is in outcome_p.

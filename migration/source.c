@@ -287,19 +287,24 @@ static void stop_trackers(struct rj_session *s)
 
 /* --- rounds --- */
 
-static int send_round(struct rj_session *s, struct rji_sent *sent_p, struct rj_error *err)
+int rji_finish_round(struct rj_session *s, uint64_t deadline_ns, struct rji_sent *sent_p,
+		     struct rj_error *err)
 {
-	int ret;
+	int ret = rji_session_wait(s, RJI_WAIT_MIGRATING, lanes_idle, NULL, deadline_ns, err);
 
-	s->fig.round_bytes_before = s->totals.sent_bytes;
-	rji_harvest_begin_round(&s->harvest);
-	rji_sender_round(s->sender);
-	ret = rji_session_wait(s, RJI_WAIT_MIGRATING, lanes_idle, NULL, 0, err);
 	if (!ret)
 		ret = rji_sender_result(s->sender, sent_p, err);
 	if (!ret)
 		rji_harvest_fenced(&s->harvest);
 	return ret;
+}
+
+static int send_round(struct rj_session *s, struct rji_sent *sent_p, struct rj_error *err)
+{
+	s->fig.round_bytes_before = s->totals.sent_bytes;
+	rji_harvest_begin_round(&s->harvest);
+	rji_sender_round(s->sender);
+	return rji_finish_round(s, 0, sent_p, err);
 }
 
 static int announce_round(struct rj_session *s, uint32_t number, struct rj_error *err)

@@ -72,7 +72,7 @@ static int pause_guest(struct rj_session *s, struct switchover *sw, struct rj_er
 /* Pass on what the VMM has written so far. */
 static int pump_state(struct rj_session *s, struct rj_error *err)
 {
-	static _Thread_local uint8_t part[256 << 10];
+	uint8_t part[64 << 10];
 	size_t n;
 
 	while ((n = rji_state_stream_take(&s->device_state, part, sizeof(part)))) {
@@ -135,25 +135,6 @@ static int save(struct rj_session *s, struct rj_error *err)
 	return rji_session_judge_answer(s, RJ_RQ_SAVE, saving.status, err);
 }
 
-static bool lanes_idle(struct rj_session *s, void *arg)
-{
-	(void)arg;
-	return !rji_sender_busy(s->sender);
-}
-
-/* Wait for the round under way. RJ_E_TIMEOUT: the limit came first, the lanes are still at it. */
-static int finish_round(struct rj_session *s, uint64_t deadline_ns, struct rji_sent *sent_p,
-			struct rj_error *err)
-{
-	int ret = rji_session_wait(s, RJI_WAIT_MIGRATING, lanes_idle, NULL, deadline_ns, err);
-
-	if (!ret)
-		ret = rji_sender_result(s->sender, sent_p, err);
-	if (!ret)
-		rji_harvest_fenced(&s->harvest);
-	return ret;
-}
-
 static int collect(struct rj_session *s, struct switchover *sw, uint64_t *at, struct rj_error *err)
 {
 	struct rji_dirt dirt;
@@ -179,7 +160,7 @@ static int send_last(struct rj_session *s, struct switchover *sw, uint64_t *at,
 		int ret;
 
 		rji_sender_round(s->sender);
-		ret = finish_round(s, sw->limit_ns, &sent, err);
+		ret = rji_finish_round(s, sw->limit_ns, &sent, err);
 		if (ret < 0)
 			return ret;
 		cut(sw, RJI_TERM_FENCE, at);
@@ -217,7 +198,7 @@ static int stop_phase(struct rj_session *s, struct switchover *sw, struct rj_err
 	ret = save(s, err);
 	cut(sw, RJI_TERM_SAVE, &at);
 	if (!ret)
-		ret = finish_round(s, sw->limit_ns, &sent, err);
+		ret = rji_finish_round(s, sw->limit_ns, &sent, err);
 	cut(sw, RJI_TERM_SEND, &at);
 	if (!ret)
 		ret = collect(s, sw, &at, err);
@@ -271,7 +252,7 @@ static int roll_back(struct rj_session *s, const struct switchover *sw, struct r
 		"the switchover would have broken the downtime limit of %u ms: the guest goes on here after %" PRIu64
 		" ms, another round follows",
 		s->max_downtime_ms, stood_ns / RJI_NS_PER_MS);
-	ret = finish_round(s, 0, NULL, err);
+	ret = rji_finish_round(s, 0, NULL, err);
 	if (!ret)
 		ret = rji_session_send(s, RJI_MSG_ROLLBACK, NULL, 0, err);
 	if (!ret)
