@@ -3,32 +3,45 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char letters[] = "KMGT";
 
+int units_take(const char **text, uint64_t *bytes_p)
+{
+	const char *p = *text, *letter;
+	uint64_t v = 0;
+
+	if (*p < '0' || *p > '9')
+		return -EINVAL;
+	for (; *p >= '0' && *p <= '9'; p++) {
+		if (__builtin_mul_overflow(v, 10u, &v) ||
+		    __builtin_add_overflow(v, (unsigned int)(*p - '0'), &v))
+			return -EINVAL;
+	}
+	letter = *p ? strchr(letters, *p) : NULL;
+	if (letter) {
+		unsigned int shift = 10 * (unsigned int)(letter - letters + 1);
+
+		if (v > UINT64_MAX >> shift)
+			return -EINVAL;
+		v <<= shift;
+		p++;
+	}
+	if (*p && *p != ':')
+		return -EINVAL;
+	*text = p;
+	*bytes_p = v;
+	return 0;
+}
+
 int units_parse(const char *text, uint64_t *bytes_p)
 {
-	const char *letter;
-	unsigned int shift = 0;
-	uint64_t value;
-	char *end;
+	uint64_t v;
 
-	if (*text < '0' || *text > '9')
+	if (units_take(&text, &v) < 0 || *text)
 		return -EINVAL;
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (errno)
-		return -EINVAL;
-	letter = *end ? strchr(letters, *end) : NULL;
-	if (letter) {
-		shift = 10 * (unsigned int)(letter - letters + 1);
-		end++;
-	}
-	if (*end || value > UINT64_MAX >> shift)
-		return -EINVAL;
-	*bytes_p = value << shift;
+	*bytes_p = v;
 	return 0;
 }
 

@@ -7,6 +7,8 @@
 
 /* Sizes and rates: a number, and K, M, G or T for powers of 1024. 0 or -EINVAL. */
 int units_parse(const char *text, uint64_t *bytes_p);
+/* The same at *text, up to a colon or the end; *text moves there. */
+int units_take(const char **text, uint64_t *bytes_p);
 
 /* "1.5 GiB" into buf, which is returned. */
 const char *units_bytes(char *buf, size_t buf_bytes, uint64_t bytes);

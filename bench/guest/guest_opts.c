@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/common/units.h"
 #include "bench/guest/guest_impl.h"
 
 #define SIZE_MIN_BYTES (16ull << 20)
@@ -23,35 +24,6 @@ static int refuse(char *why, size_t why_bytes, const char *fmt, ...)
 	vsnprintf(why, why_bytes, fmt, ap);
 	va_end(ap);
 	return -EINVAL;
-}
-
-/* "100M" at *text, up to a colon or the end; *text moves there. False: not a size. */
-static bool parse_size(const char **text, uint64_t *v_p)
-{
-	static const char units[] = "KMGT";
-	const char *p = *text, *unit;
-	uint64_t v = 0;
-
-	if (*p < '0' || *p > '9')
-		return false;
-	for (; *p >= '0' && *p <= '9'; p++)
-		if (__builtin_mul_overflow(v, 10u, &v) ||
-		    __builtin_add_overflow(v, (unsigned int)(*p - '0'), &v))
-			return false;
-	unit = *p ? strchr(units, *p) : NULL;
-	if (unit) {
-		unsigned int shift = 10 * (unsigned int)(unit - units + 1);
-
-		if (v > UINT64_MAX >> shift)
-			return false;
-		v <<= shift;
-		p++;
-	}
-	if (*p && *p != ':')
-		return false;
-	*text = p;
-	*v_p = v;
-	return true;
 }
 
 static int check_workload(const struct guest_workload *w, char *why, size_t why_bytes)
@@ -90,9 +62,9 @@ int guest_parse_workload(const char *text, struct guest_workload *w, char *why, 
 	if (i == 4)
 		goto bad;
 	v.kind = kinds[i].kind;
-	if (kinds[i].bytes && (*p++ != ':' || !parse_size(&p, &v.hot_bytes)))
+	if (kinds[i].bytes && (*p++ != ':' || units_take(&p, &v.hot_bytes) < 0))
 		goto bad;
-	if (kinds[i].rate && (*p++ != ':' || !parse_size(&p, &v.rate_bytes_per_s)))
+	if (kinds[i].rate && (*p++ != ':' || units_take(&p, &v.rate_bytes_per_s) < 0))
 		goto bad;
 	if (*p)
 		goto bad;
