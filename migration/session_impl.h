@@ -160,8 +160,7 @@ int rji_session_ask(struct rj_session *s, unsigned int flags, struct rj_event *e
 /* In two halves, for what goes on meanwhile. */
 int rji_session_begin_ask(struct rj_session *s, struct rj_event *ev, uint64_t *id_p,
 			  struct rj_error *err);
-int rji_session_judge_answer(struct rj_session *s, enum rj_event_type type, int status,
-			     struct rj_error *err);
+int rji_session_judge_answer(enum rj_event_type type, int status, struct rj_error *err);
 
 /*
  * Run fn(s, arg, err) in a thread of its own, for what blocks, and wait for it. stop is set if the

@@ -132,7 +132,7 @@ static int save(struct rj_session *s, struct rj_error *err)
 	}
 	if (ret < 0 || saving.failure < 0)
 		return ret < 0 ? ret : saving.failure;
-	return rji_session_judge_answer(s, RJ_RQ_SAVE, saving.status, err);
+	return rji_session_judge_answer(RJ_RQ_SAVE, saving.status, err);
 }
 
 static int collect(struct rj_session *s, struct switchover *sw, uint64_t *at, struct rj_error *err)
@@ -156,7 +156,7 @@ static int send_last(struct rj_session *s, struct switchover *sw, uint64_t *at,
 
 	while (rji_harvest_begin_round(&s->harvest)) {
 		struct rji_sent sent;
-		uint64_t began = *at;
+		uint64_t began = *at, posting_ns;
 		int ret;
 
 		rji_sender_round(s->sender);
@@ -164,10 +164,9 @@ static int send_last(struct rj_session *s, struct switchover *sw, uint64_t *at,
 		if (ret < 0)
 			return ret;
 		cut(sw, RJI_TERM_FENCE, at);
-		sw->terms.ns[RJI_TERM_SEND] += sent.send_ns < *at - began ? sent.send_ns
-									  : *at - began;
-		sw->terms.ns[RJI_TERM_FENCE] -= sent.send_ns < *at - began ? sent.send_ns
-									   : *at - began;
+		posting_ns = sent.send_ns < *at - began ? sent.send_ns : *at - began;
+		sw->terms.ns[RJI_TERM_SEND] += posting_ns;
+		sw->terms.ns[RJI_TERM_FENCE] -= posting_ns;
 		if (sent.pages)
 			continue;
 		if (rji_now_ns() > held_until)

@@ -181,12 +181,10 @@ int rji_session_begin_ask(struct rj_session *s, struct rj_event *ev, uint64_t *i
 	return 0;
 }
 
-int rji_session_judge_answer(struct rj_session *s, enum rj_event_type type, int status,
-			     struct rj_error *err)
+int rji_session_judge_answer(enum rj_event_type type, int status, struct rj_error *err)
 {
 	if (status >= 0)
 		return status;
-	(void)s;
 	return rji_fail(err, RJ_E_VMM, "the VMM could not do '%s': %s", rj_event_name(type),
 			rj_strerror(status));
 }
@@ -222,7 +220,7 @@ int rji_session_ask(struct rj_session *s, unsigned int flags, struct rj_event *e
 	if (ret == RJ_E_TIMEOUT)
 		return rji_fail(err, ret, "the VMM did not answer '%s' within %u ms",
 				rj_event_name(ev->type), s->o.request_timeout_ms);
-	return ret < 0 ? ret : rji_session_judge_answer(s, ev->type, answer.status, err);
+	return ret < 0 ? ret : rji_session_judge_answer(ev->type, answer.status, err);
 }
 
 /* A call that runs in its own thread. */

@@ -11,7 +11,8 @@ static void add(_Atomic uint64_t *total, uint64_t now, uint64_t *told)
 	*told = now;
 }
 
-void rji_lane_tell_totals(struct rji_lane_sender *lane)
+/* What has been sent, batch by batch. The CPU time costs a system call and waits for the round's end. */
+static void tell_sent(struct rji_lane_sender *lane)
 {
 	struct rji_lane_stats st = { 0 };
 
@@ -19,6 +20,11 @@ void rji_lane_tell_totals(struct rji_lane_sender *lane)
 		lane->ops->stats(lane->link, &st);
 	add(&lane->totals->sent_bytes, st.sent_bytes, &lane->told_bytes);
 	add(&lane->totals->pages, lane->pages, &lane->told_pages);
+}
+
+void rji_lane_tell_totals(struct rji_lane_sender *lane)
+{
+	tell_sent(lane);
 	add(&lane->totals->cpu_ns, rji_thread_cpu_ns(), &lane->told_cpu_ns);
 }
 
@@ -34,7 +40,7 @@ static int post_batch(struct rji_lane_sender *lane)
 		ret = lane->ops->post(lane->link, lane->extents, n, &lane->err);
 	if (!ret) {
 		lane->round.bytes += lane->batch_bytes;
-		rji_lane_tell_totals(lane);
+		tell_sent(lane);
 	}
 	lane->n_extents = 0;
 	lane->batch_bytes = 0;
