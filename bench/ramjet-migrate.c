@@ -16,6 +16,8 @@ static struct migrate_opts o = {
 	.workload_text = "uniform:50M",
 	.progress_text = "auto",
 	.strict_text = "on",
+	.memory_text = "shared",
+	.fill_text = "mixed",
 	.size_bytes = 1ull << 30,
 	.max_downtime_ms = 300,
 	.timeout_s = 600,
@@ -29,6 +31,14 @@ static const struct bench_option options[] = {
 	BENCH_CHOICE("guest", &o.guest, "auto|kvm|synthetic|marked",
 		     "what is migrated; auto: kvm where /dev/kvm works, else synthetic"),
 	BENCH_BYTES("size", &o.size_bytes, "BYTES", "guest memory (1G)"),
+	BENCH_CHOICE("memory", &o.memory_text, "shared|private|huge",
+		     "what it is made of at this end: a memfd, anonymous memory, or that with "
+		     "transparent huge pages (shared)"),
+	BENCH_CHOICE(
+		"fill", &o.fill_text, "mixed|random",
+		"what is in it at first: zero pages among random ones, or random only (mixed)"),
+	BENCH_FLAG("prefault", &o.prefault,
+		   "have the destination's memory present before the migration begins"),
 	BENCH_TEXT("workload", &o.workload_text, "W",
 		   "idle, uniform:RATE, hot:BYTES:RATE or sweep:RATE, RATE in bytes of pages "
 		   "dirtied a second (uniform:50M)"),
@@ -115,10 +125,18 @@ static int understand(char *why, size_t why_bytes)
 			 "--size: a guest has at least 16M, in whole pages of 4096 bytes");
 		return -EINVAL;
 	}
+	if (o.prefault && o.kind == GUEST_MARKED && !o.listen) {
+		snprintf(why, why_bytes, "--prefault needs real memory; a marked guest has none");
+		return -EINVAL;
+	}
 	if (o.verify && o.kind == GUEST_MARKED && !o.listen) {
 		snprintf(why, why_bytes, "--verify needs real memory; a marked guest has none");
 		return -EINVAL;
 	}
+	o.memory = o.memory_text[0] == 's'   ? GUEST_MEMORY_SHARED
+		   : o.memory_text[0] == 'h' ? GUEST_MEMORY_HUGE
+					     : GUEST_MEMORY_PRIVATE;
+	o.fill_all = !strcmp(o.fill_text, "random");
 	o.progress = !strcmp(o.progress_text, "auto");
 	return 0;
 }

@@ -68,6 +68,8 @@ static int create(const struct guest_opts *o, bool empty, struct guest **g_p, ch
 	g->mem.fd = -1;
 	pthread_rwlock_init(&g->marking, NULL);
 	ret = g->ops->create(g, empty, why, why_bytes);
+	if (!ret && empty && o->prefault)
+		ret = guest_memory_populate(&g->mem, why, why_bytes);
 	if (!ret)
 		ret = start_tickers(g, why, why_bytes);
 	if (ret) {

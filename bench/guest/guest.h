@@ -42,11 +42,21 @@ struct guest_workload {
  */
 int guest_parse_workload(const char *text, struct guest_workload *w, char *why, size_t why_bytes);
 
+/* What guest RAM is made of. Each end has its own: it is not in the description. */
+enum guest_memory_kind {
+	GUEST_MEMORY_SHARED,  /* a memfd */
+	GUEST_MEMORY_PRIVATE, /* anonymous, without transparent huge pages */
+	GUEST_MEMORY_HUGE,    /* anonymous, with transparent huge pages, as QEMU's default is */
+};
+
 struct guest_opts {
 	enum guest_kind kind;
 	uint64_t size_bytes; /* of guest RAM */
 	struct guest_workload workload;
 	uint64_t seed;
+	bool fill_all; /* no zero pages among those that are filled at first */
+	enum guest_memory_kind memory;
+	bool prefault;		    /* made empty: its memory is there, not only its addresses */
 	bool break_device_tracking; /* tests: device writes are not announced: the loss must show */
 };
 

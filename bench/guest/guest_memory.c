@@ -71,19 +71,10 @@ static int map_at(struct guest_memory *m, uint64_t len_bytes, int flags, int fd,
 	return 0;
 }
 
-int guest_memory_alloc(struct guest_memory *m, uint64_t len_bytes, char *why, size_t why_bytes)
+static int map_shared(struct guest_memory *m, uint64_t len_bytes, char *why, size_t why_bytes)
 {
-	uint64_t available = available_bytes();
-	int fd, ret;
+	int fd = memfd_create("guest-ram", MFD_CLOEXEC), ret;
 
-	if (len_bytes > available) {
-		snprintf(why, why_bytes,
-			 "a guest of %" PRIu64 " MiB does not fit: this machine has %" PRIu64
-			 " MiB available; take a smaller size, or --guest marked",
-			 len_bytes / MIB, available / MIB);
-		return -ENOMEM;
-	}
-	fd = memfd_create("guest-ram", MFD_CLOEXEC);
 	if (fd < 0 || ftruncate(fd, (off_t)len_bytes)) {
 		ret = no_memory(len_bytes, why, why_bytes);
 		if (fd >= 0)
@@ -94,6 +85,48 @@ int guest_memory_alloc(struct guest_memory *m, uint64_t len_bytes, char *why, si
 	if (ret)
 		close(fd);
 	return ret;
+}
+
+static int map_private(struct guest_memory *m, uint64_t len_bytes, bool huge, char *why,
+		       size_t why_bytes)
+{
+	int ret = map_at(m, len_bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, why,
+			 why_bytes);
+
+	/* A kernel without transparent huge pages refuses both, and has none. */
+	if (!ret)
+		madvise(m->host, len_bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	return ret;
+}
+
+int guest_memory_alloc(struct guest_memory *m, const struct guest_opts *o, char *why,
+		       size_t why_bytes)
+{
+	uint64_t available = available_bytes();
+
+	if (o->size_bytes > available) {
+		snprintf(why, why_bytes,
+			 "a guest of %" PRIu64 " MiB does not fit: this machine has %" PRIu64
+			 " MiB available; take a smaller size, or --guest marked",
+			 o->size_bytes / MIB, available / MIB);
+		return -ENOMEM;
+	}
+	if (o->memory == GUEST_MEMORY_SHARED)
+		return map_shared(m, o->size_bytes, why, why_bytes);
+	return map_private(m, o->size_bytes, o->memory == GUEST_MEMORY_HUGE, why, why_bytes);
+}
+
+int guest_memory_populate(struct guest_memory *m, char *why, size_t why_bytes)
+{
+	int err;
+
+	if (!madvise(m->host, m->len_bytes, MADV_POPULATE_WRITE))
+		return 0;
+	err = errno;
+	snprintf(why, why_bytes, "cannot populate %" PRIu64 " MiB of guest RAM: %s%s",
+		 m->len_bytes / MIB, strerrordesc_np(err),
+		 err == EINVAL ? " (--prefault needs Linux 5.14)" : "");
+	return -err;
 }
 
 int guest_memory_reserve(struct guest_memory *m, uint64_t len_bytes, char *why, size_t why_bytes)

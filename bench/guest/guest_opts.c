@@ -89,6 +89,8 @@ int guest_opts_check(const struct guest_opts *o, char *why, size_t why_bytes)
 	if (o->kind > GUEST_MARKED)
 		return refuse(why, why_bytes, "unknown kind of guest");
 	ops = kinds_ops[o->kind];
+	if (o->prefault && o->kind == GUEST_MARKED)
+		return refuse(why, why_bytes, "a marked guest has no memory to prefault");
 	if (o->size_bytes % GUEST_PAGE_BYTES)
 		return refuse(why, why_bytes, "a guest's size is a multiple of 4K");
 	if (o->size_bytes < SIZE_MIN_BYTES || o->size_bytes > ops->size_max_bytes)
@@ -107,6 +109,8 @@ int guest_opts_check(const struct guest_opts *o, char *why, size_t why_bytes)
 #define BLOB_VERSION 1
 #define BLOB_BYTES 48u
 #define BLOB_BREAK_DEVICE 1u
+#define BLOB_FILL_ALL 2u
+#define BLOB_FLAGS (BLOB_BREAK_DEVICE | BLOB_FILL_ALL)
 
 struct blob {
 	uint32_t magic;
@@ -125,7 +129,8 @@ int guest_describe(const struct guest *g, void *blob, size_t blob_bytes)
 		.version = htole16(BLOB_VERSION),
 		.kind = (uint8_t)g->o.kind,
 		.workload = (uint8_t)g->o.workload.kind,
-		.flags = htole32(g->o.break_device_tracking ? BLOB_BREAK_DEVICE : 0),
+		.flags = htole32((g->o.break_device_tracking ? BLOB_BREAK_DEVICE : 0) |
+				 (g->o.fill_all ? BLOB_FILL_ALL : 0)),
 		.size = htole64(g->o.size_bytes),
 		.rate = htole64(g->o.workload.rate_bytes_per_s),
 		.hot = htole64(g->o.workload.hot_bytes),
@@ -156,7 +161,7 @@ int guest_understand(const void *blob, size_t len_bytes, struct guest_opts *o, c
 			"the other end describes guests by version %u, this one by %d: use the "
 			"same build on both ends",
 			le16toh(b.version), BLOB_VERSION);
-	if (len_bytes != sizeof(b) || b.reserved || le32toh(b.flags) & ~BLOB_BREAK_DEVICE)
+	if (len_bytes != sizeof(b) || b.reserved || le32toh(b.flags) & ~BLOB_FLAGS)
 		return refuse(why, why_bytes, "the description of the guest is damaged");
 	v.kind = (enum guest_kind)b.kind;
 	v.size_bytes = le64toh(b.size);
@@ -165,6 +170,7 @@ int guest_understand(const void *blob, size_t len_bytes, struct guest_opts *o, c
 	v.workload.hot_bytes = le64toh(b.hot);
 	v.seed = le64toh(b.seed);
 	v.break_device_tracking = le32toh(b.flags) & BLOB_BREAK_DEVICE;
+	v.fill_all = le32toh(b.flags) & BLOB_FILL_ALL;
 	ret = guest_opts_check(&v, why, why_bytes);
 	if (!ret)
 		*o = v;

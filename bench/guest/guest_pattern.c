@@ -9,8 +9,8 @@
 
 #include <pthread.h>
 
-/* The filling leaves the last of this many 2 MiB blocks alone, so that a guest has zero pages and
- * holes, too. */
+/* Unless asked for all of it, the filling leaves the last of this many 2 MiB blocks alone, so that a
+ * guest has zero pages and holes, too. */
 #define FILL_BLOCKS 16u
 #define BLOCK_PAGES 512u
 #define N_FILLERS 2u
@@ -77,15 +77,16 @@ bool guest_page_is(const uint64_t *words, uint64_t seed, uint64_t number, uint64
 	return !differs;
 }
 
-static bool is_filled(uint64_t page)
+static bool is_filled(const struct guest_opts *o, uint64_t page)
 {
-	return page / BLOCK_PAGES % FILL_BLOCKS != FILL_BLOCKS - 1;
+	return o->fill_all || page / BLOCK_PAGES % FILL_BLOCKS != FILL_BLOCKS - 1;
 }
 
 struct filler {
 	pthread_t thread;
 	uint64_t *ram;
-	uint64_t seed, first, end;
+	const struct guest_opts *o;
+	uint64_t first, end;
 };
 
 static void *fill_thread(void *arg)
@@ -93,21 +94,21 @@ static void *fill_thread(void *arg)
 	struct filler *f = arg;
 
 	for (uint64_t p = f->first; p < f->end; p++)
-		if (is_filled(p))
-			guest_page_fill(f->ram + p * GUEST_PAGE_WORDS, f->seed, p, 0);
+		if (is_filled(f->o, p))
+			guest_page_fill(f->ram + p * GUEST_PAGE_WORDS, f->o->seed, p, 0);
 	return NULL;
 }
 
-int guest_fill(void *ram, uint64_t size_bytes, uint64_t seed)
+int guest_fill(void *ram, const struct guest_opts *o)
 {
 	uint64_t first = GUEST_LOW_BYTES / GUEST_PAGE_BYTES;
-	uint64_t n = size_bytes / GUEST_PAGE_BYTES - first;
+	uint64_t n = o->size_bytes / GUEST_PAGE_BYTES - first;
 	struct filler f[N_FILLERS];
 	int ret = 0;
 	uint32_t i;
 
 	for (i = 0; i < N_FILLERS && !ret; i++) {
-		f[i] = (struct filler){ .ram = ram, .seed = seed };
+		f[i] = (struct filler){ .ram = ram, .o = o };
 		f[i].first = first + n * i / N_FILLERS;
 		f[i].end = first + n * (i + 1) / N_FILLERS;
 		ret = -pthread_create(&f[i].thread, NULL, fill_thread, &f[i]);
@@ -150,8 +151,8 @@ static int check_pages(const struct guest_opts *o, const uint64_t *ram, const ui
 
 	for (uint64_t p = GUEST_LOW_BYTES / GUEST_PAGE_BYTES; p < n_pages; p++) {
 		const uint64_t *words = ram + p * GUEST_PAGE_WORDS;
-		bool good = is_filled(p) ? guest_page_is(words, o->seed, p, newest[p])
-					 : page_is_zero_but(words, newest[p]);
+		bool good = is_filled(o, p) ? guest_page_is(words, o->seed, p, newest[p])
+					    : page_is_zero_but(words, newest[p]);
 
 		if (!good)
 			return say_bad(words, p, newest[p], why, why_bytes);

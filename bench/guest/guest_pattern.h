@@ -37,7 +37,7 @@ void guest_writes_init(struct guest_writes *gw, const struct guest_opts *o, uint
 uint64_t guest_page_of(const struct guest_writes *gw, uint64_t s);
 
 /* Fill the pages above GUEST_LOW_BYTES as they are before the first write. 0 or -errno. */
-int guest_fill(void *ram, uint64_t size_bytes, uint64_t seed);
+int guest_fill(void *ram, const struct guest_opts *o);
 
 /* A page as the filling, and the device with a seed of its own, make it; the first word is given.
  */

@@ -312,7 +312,7 @@ static int kvm_create(struct guest *g, bool empty, char *why, size_t why_bytes)
 	k->kvm_fd = open_kvm(why, why_bytes);
 	if (k->kvm_fd < 0)
 		return k->kvm_fd;
-	ret = guest_memory_alloc(&g->mem, g->o.size_bytes, why, why_bytes);
+	ret = guest_memory_alloc(&g->mem, &g->o, why, why_bytes);
 	if (ret)
 		return ret;
 	g->dev.ram = g->mem.host;
@@ -326,7 +326,7 @@ static int kvm_create(struct guest *g, bool empty, char *why, size_t why_bytes)
 	if (ret < 0)
 		return say(ret, "KVM refuses a vCPU in 64-bit mode", why, why_bytes);
 	write_low_ram(g);
-	ret = guest_fill(g->mem.host, g->o.size_bytes, g->o.seed);
+	ret = guest_fill(g->mem.host, &g->o);
 	return ret ? say(ret, "filling guest RAM", why, why_bytes) : 0;
 }
 

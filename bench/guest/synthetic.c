@@ -11,7 +11,7 @@
  * Threads of this process that write memory, each every N_WRITERS-th page, so that each page has
  * one writer and its writes an order. Tracked by userfaultfd where the kernel can, else every write
  * is marked. The first thread also is the guest's clock and rings the device, which writes through
- * a mapping of its own that no userfaultfd watches.
+ * a mapping of its own that no userfaultfd watches (private memory has only one).
  */
 
 #define N_WRITERS 2u
@@ -21,7 +21,7 @@
 
 static int synthetic_create(struct guest *g, bool empty, char *why, size_t why_bytes)
 {
-	int ret = guest_memory_alloc(&g->mem, g->o.size_bytes, why, why_bytes);
+	int ret = guest_memory_alloc(&g->mem, &g->o, why, why_bytes);
 	void *alias;
 
 	if (ret)
@@ -30,14 +30,16 @@ static int synthetic_create(struct guest *g, bool empty, char *why, size_t why_b
 	g->regions[0].name = "ram";
 	g->regions[0].len_bytes = g->mem.len_bytes;
 	g->regions[0].gpa = 0;
-	alias = mmap(NULL, GUEST_LOW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, g->mem.fd, 0);
+	alias = g->mem.fd < 0 ? g->mem.host
+			      : mmap(NULL, GUEST_LOW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+				     g->mem.fd, 0);
 	if (alias == MAP_FAILED) {
 		ret = -errno;
 		snprintf(why, why_bytes, "cannot map guest RAM for the device");
 		return ret;
 	}
 	g->dev.ram = alias;
-	ret = empty ? 0 : guest_fill(g->mem.host, g->o.size_bytes, g->o.seed);
+	ret = empty ? 0 : guest_fill(g->mem.host, &g->o);
 	if (ret)
 		snprintf(why, why_bytes, "cannot start a thread to fill guest RAM");
 	return ret;
@@ -45,7 +47,7 @@ static int synthetic_create(struct guest *g, bool empty, char *why, size_t why_b
 
 static void synthetic_destroy(struct guest *g)
 {
-	if (g->dev.ram)
+	if (g->dev.ram && g->dev.ram != g->mem.host)
 		munmap(g->dev.ram, GUEST_LOW_BYTES);
 }
 

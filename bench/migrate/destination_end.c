@@ -38,8 +38,11 @@ static int on_setup(void *arg, struct rj_session *s, const void *blob, size_t le
 	uint8_t reply[64];
 	int n, ret = guest_understand(blob, len_bytes, &go, why, sizeof(why));
 
-	if (!ret)
+	if (!ret) {
+		go.memory = end->o->memory;
+		go.prefault = end->o->prefault;
 		ret = guest_create_empty(&go, &end->guest, why, sizeof(why));
+	}
 	if (ret < 0) {
 		result_fail(end->res, "%s", why[0] ? why : rj_strerror(ret));
 		return ret;

@@ -37,13 +37,16 @@ enum migrate_exit {
 
 struct migrate_opts {
 	const char *transport, *guest, *workload_text, *listen, *to, *progress_text, *strict_text;
+	const char *memory_text, *fill_text;
 	const char *break_text; /* tests */
 	uint64_t size_bytes, bandwidth_bytes_per_s;
 	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed;
-	bool verify, json, verbose;
+	bool verify, json, verbose, prefault;
 	/* understood */
 	struct guest_workload workload;
 	enum guest_kind kind;
+	enum guest_memory_kind memory;
+	bool fill_all;
 	const char *guest_why; /* why another kind than the usual one; or NULL */
 	bool progress;
 };

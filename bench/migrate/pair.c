@@ -64,7 +64,7 @@ static int start_child(const struct migrate_opts *o, const struct migrate_route 
 		       struct child *c)
 {
 	char fd_text[16], lanes[16];
-	const char *argv[16];
+	const char *argv[32];
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	sigset_t none;
@@ -81,6 +81,10 @@ static int start_child(const struct migrate_opts *o, const struct migrate_route 
 	argv[n++] = fd_text;
 	argv[n++] = "--progress";
 	argv[n++] = "never";
+	argv[n++] = "--memory";
+	argv[n++] = o->memory_text;
+	if (o->prefault)
+		argv[n++] = "--prefault";
 	if (o->verify)
 		argv[n++] = "--verify";
 	if (o->verbose)

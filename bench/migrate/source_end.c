@@ -126,6 +126,8 @@ void source_run(struct rj_env *env, const struct migrate_opts *o, const char *ur
 		.size_bytes = o->size_bytes,
 		.workload = o->workload,
 		.seed = o->seed,
+		.fill_all = o->fill_all,
+		.memory = o->memory,
 		.break_device_tracking = o->break_text && !strcmp(o->break_text, "device-tracking")
 	};
 	struct rj_session *s = NULL;

@@ -2,6 +2,7 @@
 """ramjet-migrate as scripts use it: keys, exit status, and one-line errors for bad input."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -41,6 +42,33 @@ def case_kvm_guest_arrives_and_its_counters_go_on():
               "--workload", "uniform:20M", *SMALL)
     completed(end, verified=True, guest="kvm", lanes=3)
     check(end.json["counter_after"] > end.json["counter_before"], end)
+
+
+def case_each_kind_of_memory_and_filling_arrives():
+    for memory in ("shared", "private", "huge"):
+        for more in ([], ["--prefault", "--fill", "random"]):
+            completed(run("--guest", "synthetic", "--transport", "tcp", "--memory", memory, "--verify",
+                          "--workload", "uniform:20M", *more, *SMALL), verified=True)
+    end = run("--guest", "marked", "--transport", "null", "--prefault", *SMALL)
+    check(end.status == 2 and "--prefault needs real memory" in end.json["error"], end)
+
+
+def case_prefaulted_memory_is_there_long_before_its_content():
+    end, uri = listen("--prefault")
+    source = Running("--to", uri, "--guest", "synthetic", "--workload", "idle", "--bandwidth", "1M",
+                     *SMALL)
+    end_by = time.monotonic() + 25  # the content takes 32 s
+    while resident(end.process.pid) < 32 << 10:
+        check(time.monotonic() < end_by, "the destination's memory does not appear")
+        time.sleep(0.01)
+    source.signal(signal.SIGINT)
+    check(source.end().status == 4, "not cancelled")
+    end.end()
+
+
+def resident(pid):
+    with open("/proc/%d/status" % pid) as status:
+        return int(next(line for line in status if line.startswith("RssShmem")).split()[1])
 
 
 def case_vmm_device_writes_are_missed_when_not_announced():

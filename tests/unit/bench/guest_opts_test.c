@@ -80,7 +80,10 @@ static struct guest_opts some = {
 	.size_bytes = 32 << 20,
 	.workload = { WORKLOAD_HOT, 5 << 20, 3 << 20 },
 	.seed = 0x123456789abcdefull,
+	.fill_all = true,
 	.break_device_tracking = true,
+	.memory = GUEST_MEMORY_HUGE, /* neither travels */
+	.prefault = true,
 };
 
 static uint8_t blob[64];
@@ -108,14 +111,17 @@ Test(guest_opts, what_was_described_is_understood)
 	cr_assert_eq(o.workload.rate_bytes_per_s, some.workload.rate_bytes_per_s);
 	cr_assert_eq(o.workload.hot_bytes, some.workload.hot_bytes);
 	cr_assert_eq(o.seed, some.seed);
+	cr_assert_eq(o.fill_all, some.fill_all);
 	cr_assert_eq(o.break_device_tracking, some.break_device_tracking);
+	cr_assert_eq(o.memory, GUEST_MEMORY_SHARED);
+	cr_assert_not(o.prefault);
 }
 
 /* The bytes are a contract between two machines. */
 Test(guest_opts, layout)
 {
 	static const uint8_t want[48] = {
-		'R', 'J', 'B',	'G', 1, 0, 0, 2, 1,    0,    0,	   0,	 0,    0,    0,	   0,
+		'R', 'J', 'B',	'G', 1, 0, 0, 2, 3,    0,    0,	   0,	 0,    0,    0,	   0,
 		0,   0,	  0,	2,   0, 0, 0, 0, 0,    0,    0x50, 0,	 0,    0,    0,	   0,
 		0,   0,	  0x30, 0,   0, 0, 0, 0, 0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01,
 	};
@@ -155,7 +161,7 @@ Test(guest_opts, bad_fields_are_refused)
 	refuse_byte(7, 4);  /* workload */
 	refuse_byte(7, 0);  /* idle, with a rate */
 	refuse_byte(7, 1);  /* uniform, with a hot area */
-	refuse_byte(8, 2);  /* flags */
+	refuse_byte(8, 4);  /* flags */
 	refuse_byte(12, 1); /* reserved */
 	refuse_byte(16, 1); /* size: not of whole pages */
 	refuse_byte(22, 1); /* size: too large */

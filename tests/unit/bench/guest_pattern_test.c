@@ -78,6 +78,25 @@ Test(guest_pattern, sweep_sweeps)
 	cr_assert_eq(guest_page_of(&gw, gw.n_pages + 1), LOW_PAGES);
 }
 
+Test(guest_pattern, zero_blocks_only_if_not_all_is_filled)
+{
+	const uint64_t size = 32ull << 20; /* 16 blocks */
+	struct guest_opts o = opts(WORKLOAD_SWEEP, 0);
+	uint64_t *ram = aligned_alloc(4096, size), n_zero[2] = { 0, 0 };
+
+	o.size_bytes = size;
+	for (int all = 0; all < 2; all++) {
+		o.fill_all = all;
+		memset(ram, 0, size);
+		cr_assert_eq(guest_fill(ram, &o), 0);
+		for (uint64_t p = LOW_PAGES; p < size / GUEST_PAGE_BYTES; p++)
+			n_zero[all] += !ram[p * GUEST_PAGE_WORDS + 1];
+	}
+	cr_assert_eq(n_zero[0], 512);
+	cr_assert_eq(n_zero[1], 0);
+	free(ram);
+}
+
 /* Memory after n writes; each single damage to it is found and the page named. */
 static void check_writes(enum workload_kind kind, uint64_t n)
 {
@@ -87,7 +106,7 @@ static void check_writes(enum workload_kind kind, uint64_t n)
 	char why[256] = "", page[32];
 
 	memset(ram, 0, SIZE);
-	cr_assert_eq(guest_fill(ram, SIZE, o.seed), 0);
+	cr_assert_eq(guest_fill(ram, &o), 0);
 	guest_writes_init(&gw, &o, 0, 1);
 	for (uint64_t s = 1; s <= n; s++)
 		ram[guest_page_of(&gw, s) * GUEST_PAGE_WORDS] = s;
