@@ -29,9 +29,20 @@ void rji_bitmap_clear_range(uint64_t *map, uint64_t first, uint64_t n)
 
 uint64_t rji_bitmap_weight(const uint64_t *map, uint64_t n_words)
 {
-	uint64_t weight = 0;
+	uint64_t weight = 0, i = 0;
 
-	for (uint64_t i = 0; i < n_words; i++)
+	/* Mostly zeros: eight at a time, which the compiler turns into vectors. */
+	for (; i + 8 <= n_words; i += 8) {
+		uint64_t any = 0;
+
+		for (int k = 0; k < 8; k++)
+			any |= map[i + k];
+		if (!any)
+			continue;
+		for (int k = 0; k < 8; k++)
+			weight += (uint64_t)__builtin_popcountll(map[i + k]);
+	}
+	for (; i < n_words; i++)
 		weight += (uint64_t)__builtin_popcountll(map[i]);
 	return weight;
 }

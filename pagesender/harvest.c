@@ -45,18 +45,57 @@ void rji_harvest_fini(struct rji_harvest *h)
 	h->windows = NULL;
 }
 
+/* The words of window number w of a region. */
+static uint64_t words_of(const struct rji_pageset_region *r, uint32_t w, uint64_t *first_p)
+{
+	uint64_t n = r->window_pages / RJI_WORD_BITS;
+
+	*first_p = w * n;
+	return r->n_words - *first_p < n ? r->n_words - *first_p : n;
+}
+
+static void collect_marked(struct rji_pageset_region *r)
+{
+	uint64_t first, n;
+
+	for (uint32_t w = 0; w < r->n_windows; w++) {
+		/* pairs with rji_pageset_mark(): the bits behind it are there */
+		if (!atomic_load_explicit(&r->may_mark[w], memory_order_acquire))
+			continue;
+		n = words_of(r, w, &first);
+		rji_plain_collect(r->marked + first, n, r->pending + first);
+		r->may_pend[w] = 1;
+	}
+}
+
+/* How many pages are pending; learns which windows have none. */
+static uint64_t count_pending(struct rji_pageset_region *r)
+{
+	uint64_t sum = 0, first, n;
+
+	for (uint32_t w = 0; w < r->n_windows; w++) {
+		if (!r->may_pend[w])
+			continue;
+		n = words_of(r, w, &first);
+		n = rji_bitmap_weight(r->pending + first, n);
+		r->may_pend[w] = n != 0;
+		sum += n;
+	}
+	return sum;
+}
+
 /* One region: every tracker ORs into its pending bits. */
 static int collect_region(struct rji_harvest *h, uint32_t number, struct rj_error *err)
 {
 	struct rji_pageset_region *r = &h->set->region[number];
 
-	rji_plain_collect(r->marked, r->n_words, r->pending);
+	collect_marked(r);
+	if (r->n_trackers) /* they do not say where they found something */
+		memset(r->may_pend, 1, r->n_windows);
 	for (uint32_t i = 0; i < r->n_trackers; i++) {
 		const struct rji_attached *a = &r->trackers[i];
-		uint64_t start = rji_now_ns();
 		int ret = a->ops->collect(a->t, number, 0, r->n_pages, r->pending);
 
-		raise_to(&h->collect_max_ns, rji_now_ns() - start);
 		if (ret < 0)
 			return rji_fail_sys(
 				err, RJ_E_TRACKER, -ret,
@@ -68,21 +107,23 @@ static int collect_region(struct rji_harvest *h, uint32_t number, struct rj_erro
 
 int rji_harvest_collect(struct rji_harvest *h, struct rji_dirt *dirt_p, struct rj_error *err)
 {
+	uint64_t start = rji_now_ns();
 	struct rji_dirt dirt = { 0 };
 
 	for (uint32_t i = 0; i < h->set->n_regions; i++) {
 		struct rji_pageset_region *r = &h->set->region[i];
-		uint64_t before = rji_bitmap_weight(r->pending, r->n_words), after;
+		uint64_t before = count_pending(r), after;
 		int ret = collect_region(h, i, err);
 
 		if (ret < 0)
 			return ret;
-		after = rji_bitmap_weight(r->pending, r->n_words);
+		after = count_pending(r);
 		dirt.new_pages += after - before;
 		dirt.new_bytes += (after - before) << r->page_shift;
 		dirt.pending_pages += after;
 		dirt.pending_bytes += after << r->page_shift;
 	}
+	raise_to(&h->collect_max_ns, rji_now_ns() - start);
 	*dirt_p = dirt;
 	return 0;
 }
@@ -116,15 +157,19 @@ static void line_up(struct rji_harvest *h, uint32_t region, uint64_t first_page)
 	atomic_store_explicit(&w->opened, false, memory_order_relaxed);
 	if (any_set(window_words(r->pending, w), rji_bitmap_words(w->n_pages)))
 		h->n_windows++;
+	else
+		r->may_pend[first_page >> r->window_shift] = 0;
 }
 
 uint32_t rji_harvest_begin_round(struct rji_harvest *h)
 {
 	h->n_windows = 0;
 	for (uint32_t i = 0; i < h->set->n_regions; i++) {
-		for (uint64_t p = 0; p < h->set->region[i].n_pages;
-		     p += h->set->region[i].window_pages)
-			line_up(h, i, p);
+		const struct rji_pageset_region *r = &h->set->region[i];
+
+		for (uint64_t w = 0; w < r->n_windows; w++)
+			if (r->may_pend[w])
+				line_up(h, i, w << r->window_shift);
 	}
 	atomic_store_explicit(&h->next_window, 0, memory_order_relaxed);
 	atomic_store_explicit(&h->n_unopened, h->n_windows, memory_order_relaxed);
@@ -150,6 +195,21 @@ void rji_harvest_cursor_init(struct rji_harvest_cursor *c)
 }
 
 /*
+ * The byte is taken before the bits are looked at, so that a mark whose bit is not seen here sets
+ * it again (rji_pageset_mark()).
+ */
+static void rearm_marked(struct rji_pageset_region *r, const struct rji_window *w,
+			 const uint64_t *pending)
+{
+	_Atomic uint8_t *may = &r->may_mark[w->first_page >> r->window_shift];
+	rji_plain_word *marked = r->marked + w->first_page / RJI_WORD_BITS;
+
+	if (atomic_exchange_explicit(may, 0, memory_order_acq_rel) &&
+	    rji_plain_rearm(marked, rji_bitmap_words(w->n_pages), pending))
+		atomic_store_explicit(may, 1, memory_order_release);
+}
+
+/*
  * Re-arm exactly what is pending in the window, in every tracker. A tracker may find more that is
  * dirty in the same step; it is pending then. The plain bitmap comes last, so that it is re-armed
  * for that as well.
@@ -171,8 +231,7 @@ static int rearm(struct rji_harvest *h, const struct rji_window *w, struct rj_er
 					    "the tracker '%s' cannot re-arm region '%s'",
 					    a->ops->name, r->name);
 	}
-	rji_plain_rearm(r->marked + w->first_page / RJI_WORD_BITS, rji_bitmap_words(w->n_pages),
-			pending);
+	rearm_marked(r, w, pending);
 	raise_to(&h->rearm_max_ns, rji_now_ns() - start);
 	return 0;
 }

@@ -2,6 +2,7 @@
 #include "pagesender/pageset.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bitmap.h"
@@ -16,6 +17,8 @@ static void region_fini(struct rji_pageset_region *r)
 	rji_bitmap_free(r->pending, r->n_pages);
 	rji_bitmap_free(r->unfenced, r->n_pages);
 	rji_bitmap_free((uint64_t *)r->marked, r->n_pages);
+	free(r->may_pend);
+	free((void *)r->may_mark);
 }
 
 int rji_pageset_add(struct rji_pageset *set, const struct rj_region *desc)
@@ -32,10 +35,14 @@ int rji_pageset_add(struct rji_pageset *set, const struct rj_region *desc)
 	r->n_words = rji_bitmap_words(r->n_pages);
 	r->span_pages = max_u64(RJI_SPAN_BYTES >> r->page_shift, RJI_WORD_BITS);
 	r->window_pages = max_u64(RJI_WINDOW_BYTES >> r->page_shift, r->span_pages);
+	r->window_shift = (uint32_t)__builtin_ctzll(r->window_pages);
+	r->n_windows = (uint32_t)((r->n_pages + r->window_pages - 1) >> r->window_shift);
+	r->may_pend = calloc(r->n_windows, sizeof(*r->may_pend));
+	r->may_mark = calloc(r->n_windows, sizeof(*r->may_mark));
 	r->pending = rji_bitmap_alloc(r->n_pages);
 	r->unfenced = rji_bitmap_alloc(r->n_pages);
 	r->marked = (rji_plain_word *)rji_bitmap_alloc(r->n_pages);
-	if (!r->pending || !r->unfenced || !r->marked) {
+	if (!r->pending || !r->unfenced || !r->marked || !r->may_pend || !r->may_mark) {
 		region_fini(r);
 		return -ENOMEM;
 	}
@@ -51,10 +58,19 @@ void rji_pageset_fini(struct rji_pageset *set)
 	set->n_regions = 0;
 }
 
+void rji_pageset_pend(struct rji_pageset_region *r, uint64_t first_page, uint64_t n_pages)
+{
+	uint64_t first = first_page >> r->window_shift;
+	uint64_t last = (first_page + n_pages - 1) >> r->window_shift;
+
+	rji_bitmap_set_range(r->pending, first_page, n_pages);
+	memset(r->may_pend + first, 1, last - first + 1);
+}
+
 void rji_pageset_all_pending(struct rji_pageset *set)
 {
 	for (uint32_t i = 0; i < set->n_regions; i++)
-		rji_bitmap_set_range(set->region[i].pending, 0, set->region[i].n_pages);
+		rji_pageset_pend(&set->region[i], 0, set->region[i].n_pages);
 }
 
 void rji_pageset_unfenced_to_pending(struct rji_pageset *set)
@@ -66,6 +82,7 @@ void rji_pageset_unfenced_to_pending(struct rji_pageset *set)
 			if (r->unfenced[w]) {
 				r->pending[w] |= r->unfenced[w];
 				r->unfenced[w] = 0;
+				r->may_pend[w * RJI_WORD_BITS >> r->window_shift] = 1;
 			}
 		}
 	}
@@ -76,7 +93,8 @@ uint64_t rji_pageset_metadata_bytes(const struct rji_pageset *set)
 	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < set->n_regions; i++)
-		bytes += 3 * set->region[i].n_words * sizeof(uint64_t);
+		bytes += 3 * set->region[i].n_words * sizeof(uint64_t) +
+			 2 * set->region[i].n_windows;
 	return bytes;
 }
 
@@ -96,5 +114,8 @@ int rji_pageset_mark(struct rji_pageset *set, uint32_t region, uint64_t offset_b
 	first = offset_bytes >> r->page_shift;
 	last = (offset_bytes + len_bytes - 1) >> r->page_shift;
 	rji_plain_mark(r->marked, first, last - first + 1);
+	/* After the bits: pairs with collect_marked() and rearm_marked() in harvest.c. */
+	for (uint64_t w = first >> r->window_shift; w <= last >> r->window_shift; w++)
+		atomic_store_explicit(&r->may_mark[w], 1, memory_order_release);
 	return 0;
 }

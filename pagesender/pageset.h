@@ -23,7 +23,7 @@
  *
  * Threads: the control thread owns everything between rounds. During a round the words of a window
  * belong to the lane that opens it, then the words of each span to the lane that takes it;
- * harvest.c hands both on with release/acquire. marked is anybody's, always.
+ * harvest.c hands both on with release/acquire. marked and may_mark are anybody's, always.
  */
 
 #define RJI_SPAN_BYTES (2ull << 20)
@@ -42,6 +42,14 @@ struct rji_pageset_region {
 	uint64_t *pending;
 	uint64_t *unfenced;
 	rji_plain_word *marked;
+	uint32_t window_shift; /* window_pages, a power of two */
+	uint32_t n_windows;
+	/*
+	 * A byte for each window: 0 says that it has no bit in pending, in marked; so that nobody
+	 * walks the maps of a huge guest to find nothing. may_pend is the control thread's.
+	 */
+	uint8_t *may_pend;
+	_Atomic uint8_t *may_mark;
 	uint32_t n_trackers; /* those which cover it */
 	struct rji_attached {
 		const struct rj_tracker_ops *ops;
@@ -58,6 +66,9 @@ struct rji_pageset {
 /* Add a region, with no page pending. -ENOMEM. */
 int rji_pageset_add(struct rji_pageset *set, const struct rj_region *r);
 void rji_pageset_fini(struct rji_pageset *set);
+
+/* Pages [first_page, first_page + n_pages) are to be sent. Control thread, between rounds. */
+void rji_pageset_pend(struct rji_pageset_region *r, uint64_t first_page, uint64_t n_pages);
 
 /* Everything is to be sent: the bulk round. */
 void rji_pageset_all_pending(struct rji_pageset *set);

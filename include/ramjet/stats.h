@@ -83,8 +83,8 @@ struct rj_stats {
 	uint64_t request_max_ns;   /* slowest answer of the VMM */
 	uint32_t request_max_type; /* enum rj_event_type of it */
 	uint32_t reserved;
-	uint64_t collect_max_ns; /* slowest call of a tracker */
-	uint64_t rearm_max_ns;
+	uint64_t collect_max_ns; /* slowest collect: all regions, all trackers, and the counting */
+	uint64_t rearm_max_ns;	 /* slowest re-arming of a window by all its trackers */
 	uint64_t tracker_start_ns; /* starting and stopping all trackers */
 	uint64_t tracker_stop_ns;
 	uint64_t metadata_bytes; /* memory the session uses for bitmaps and tables */

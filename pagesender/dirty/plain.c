@@ -31,11 +31,17 @@ void rji_plain_collect(const rji_plain_word *map, uint64_t n_words, uint64_t *bi
 	}
 }
 
-void rji_plain_rearm(rji_plain_word *map, uint64_t n_words, const uint64_t *bits)
+bool rji_plain_rearm(rji_plain_word *map, uint64_t n_words, const uint64_t *bits)
 {
+	uint64_t left = 0;
+
 	for (uint64_t i = 0; i < n_words; i++) {
-		if (bits[i] & atomic_load_explicit(&map[i], memory_order_relaxed))
+		uint64_t word = atomic_load_explicit(&map[i], memory_order_relaxed);
+
+		if (word & bits[i])
 			/* pairs with mark */
-			atomic_fetch_and_explicit(&map[i], ~bits[i], memory_order_acquire);
+			word = atomic_fetch_and_explicit(&map[i], ~bits[i], memory_order_acquire);
+		left |= word & ~bits[i];
 	}
+	return left;
 }

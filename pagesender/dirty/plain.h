@@ -3,6 +3,7 @@
 #define RJI_PAGESENDER_DIRTY_PLAIN_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -18,7 +19,10 @@ void rji_plain_mark(rji_plain_word *map, uint64_t first_page, uint64_t n_pages);
 /* OR n_words of map into bits, clearing nothing. */
 void rji_plain_collect(const rji_plain_word *map, uint64_t n_words, uint64_t *bits);
 
-/* Clear what is set in bits. What was written before its mark is seen by reads after this. */
-void rji_plain_rearm(rji_plain_word *map, uint64_t n_words, const uint64_t *bits);
+/*
+ * Clear what is set in bits. What was written before its mark is seen by reads after this. Whether
+ * marks are left.
+ */
+bool rji_plain_rearm(rji_plain_word *map, uint64_t n_words, const uint64_t *bits);
 
 #endif

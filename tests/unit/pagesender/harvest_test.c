@@ -237,7 +237,7 @@ Test(harvest, lane_that_finds_no_window_helps_with_anothers)
 	struct rji_harvest_cursor mine, helper;
 	struct rji_span a, b;
 
-	rji_bitmap_set_range(set.region[0].pending, 0, 16384);
+	rji_pageset_pend(&set.region[0], 0, 16384);
 	cr_assert_eq(rji_harvest_begin_round(&harvest), 1);
 	rji_harvest_cursor_init(&mine);
 	rji_harvest_cursor_init(&helper);
@@ -255,7 +255,7 @@ Test(harvest, windows_with_nothing_pending_are_not_touched)
 {
 	static struct sent sent;
 
-	rji_bitmap_set(set.region[0].pending, 20000);
+	rji_pageset_pend(&set.region[0], 20000, 1);
 	cr_assert_eq(rji_harvest_begin_round(&harvest), 1);
 	cr_assert_eq(send_round(&sent), 0);
 	cr_assert_eq(fake->n_rearms, 1);

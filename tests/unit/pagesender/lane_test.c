@@ -122,7 +122,7 @@ Test(lane, round_without_pages_is_a_fence)
 Test(lane, batches_keep_to_their_limits)
 {
 	for (uint64_t p = 0; p < 8192; p += 2)
-		rji_bitmap_set(set.region[0].pending, p);
+		rji_pageset_pend(&set.region[0], p, 1);
 	rji_harvest_begin_round(&harvest);
 	cr_assert_eq(rji_lane_send_round(&lane), 0);
 	cr_assert_eq(link_.n_extents, 4096);
@@ -134,7 +134,7 @@ Test(lane, batches_keep_to_their_limits)
 Test(lane, what_does_not_fill_a_batch_is_sent_before_the_fence)
 {
 	for (int round = 0; round < 2; round++) {
-		set.region[0].pending[0] = 0x7;
+		rji_pageset_pend(&set.region[0], 0, 3);
 		rji_harvest_begin_round(&harvest);
 		cr_assert_eq(rji_lane_send_round(&lane), 0);
 		cr_assert_eq(lane.round.pages, 3, "of this round");
@@ -217,7 +217,7 @@ Test(lane, hold_is_acknowledged_when_nothing_is_in_flight_any_more)
 Test(lane, hold_finds_no_batch_half_gathered)
 {
 	for (uint64_t p = 0; p < 8192; p += 3)
-		rji_bitmap_set(set.region[0].pending, p);
+		rji_pageset_pend(&set.region[0], p, 1);
 	rji_harvest_begin_round(&harvest);
 	link_.on_post = hold_once;
 	cr_assert_eq(rji_lane_send_round(&lane), 0);
