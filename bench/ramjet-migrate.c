@@ -141,7 +141,7 @@ static int understand(char *why, size_t why_bytes)
 	return 0;
 }
 
-static int check_null(const struct migrate_route *r, char *why, size_t why_bytes)
+static int check_null(const struct bench_route *r, char *why, size_t why_bytes)
 {
 	if (strcmp(r->transport, "null") || !o.verify)
 		return 0;
@@ -177,7 +177,7 @@ static void say_listening(void *arg, const char *uri)
 		     reachable);
 }
 
-static int choose_route(struct rj_env *env, struct migrate_route *r, char *why, size_t why_bytes)
+static int choose_route(struct rj_env *env, struct bench_route *r, char *why, size_t why_bytes)
 {
 	const char *uri = o.listen ? o.listen : o.to;
 
@@ -186,7 +186,7 @@ static int choose_route(struct rj_env *env, struct migrate_route *r, char *why, 
 	return route_local(env, o.transport, r, why, why_bytes);
 }
 
-static void run(struct rj_env *env, const struct migrate_route *route, struct migrate_result *res)
+static void run(struct rj_env *env, const struct bench_route *route, struct migrate_result *res)
 {
 	int report_fd = (int)o.report_fd;
 	bool child = o.report_fd != UINT32_MAX;
@@ -231,7 +231,7 @@ int main(int argc, char **argv)
 {
 	static const char *const kinds[] = { "kvm", "synthetic", "marked" };
 	struct migrate_result res = { .status = "failed", .runs_at = "source", .verified = -1 };
-	struct migrate_route route;
+	struct bench_route route;
 	struct rj_env_opts eo;
 	struct rj_env *env = NULL;
 	char why[MIGRATE_TEXT] = "";

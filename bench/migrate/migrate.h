@@ -8,13 +8,13 @@
 
 #include <ramjet/ramjet.h>
 
+#include "bench/common/route.h"
 #include "bench/guest/guest.h"
 
 /*
  * ramjet-migrate: one file a part.
  *
  *   ramjet-migrate.c  options, which role, exit status
- *   route.c           which URI and transport, and why
  *   source_end.c      a guest that runs, and the hooks of its VMM
  *   destination_end.c an empty guest, its VMM's hooks, and the check of what arrived
  *   verify.c          memory of both sides compared, over a connection of its own
@@ -33,7 +33,7 @@ enum migrate_exit {
 };
 
 #define MIGRATE_TEXT 512
-#define MIGRATE_URI 256
+#define MIGRATE_URI ROUTE_URI
 
 struct migrate_opts {
 	const char *transport, *guest, *workload_text, *listen, *to, *progress_text, *strict_text;
@@ -69,23 +69,6 @@ struct migrate_result {
 	uint64_t peer_cpu_ns;			/* the other side's, where known */
 	bool peer_cpu_known;
 };
-
-/* --- route.c --- */
-
-struct migrate_route {
-	char uri[MIGRATE_URI]; /* one command: what the child listens at, port 0 */
-	char transport[16];
-	char why[RJ_PLAN_TEXT_BYTES];
-	uint32_t n_lanes; /* if nobody asks for another number */
-	bool software;
-};
-
-/* Both ends here: pick an address for the transport asked for. 0 or negative with why. */
-int route_local(struct rj_env *env, const char *transport, struct migrate_route *r, char *why,
-		size_t why_bytes);
-/* --listen or --to: as the URI says, auto:// decided. */
-int route_uri(struct rj_env *env, const char *uri, const char *transport, struct migrate_route *r,
-	      char *why, size_t why_bytes);
 
 /* --- the two ends; each returns when its session is over --- */
 
@@ -128,7 +111,7 @@ int verify_at_destination(const char *uri, const void *reply, size_t reply_bytes
 
 /* --- pair.c --- */
 
-void pair_run(struct rj_env *env, const struct migrate_opts *o, const struct migrate_route *route,
+void pair_run(struct rj_env *env, const struct migrate_opts *o, const struct bench_route *route,
 	      struct migrate_result *res);
 /* In the child: the parent is told where we listen, and the result, over this descriptor. */
 void pair_tell_listening(void *fd, const char *uri);
@@ -138,7 +121,7 @@ void pair_tell_result(int fd, const struct migrate_result *res);
 
 void progress_enable(bool on);
 void progress_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void progress_plan(const struct migrate_opts *o, const struct migrate_route *r);
+void progress_plan(const struct migrate_opts *o, const struct bench_route *r);
 void progress_event(const struct rj_event *ev);
 void progress_log(void *arg, enum rj_log_level level, const char *line);
 void progress_verbose(bool on);

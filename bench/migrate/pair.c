@@ -60,7 +60,7 @@ void pair_tell_result(int fd, const struct migrate_result *res)
 
 /* --- in the parent --- */
 
-static int start_child(const struct migrate_opts *o, const struct migrate_route *route,
+static int start_child(const struct migrate_opts *o, const struct bench_route *route,
 		       struct child *c)
 {
 	char fd_text[16], lanes[16];
@@ -206,7 +206,7 @@ static void reap(struct child *c)
 		;
 }
 
-void pair_run(struct rj_env *env, const struct migrate_opts *o, const struct migrate_route *route,
+void pair_run(struct rj_env *env, const struct migrate_opts *o, const struct bench_route *route,
 	      struct migrate_result *res)
 {
 	struct child *c = calloc(1, sizeof(*c));

@@ -41,7 +41,7 @@ void progress_log(void *arg, enum rj_log_level level, const char *line)
 		fprintf(stderr, "%s%s: %s\n", arg ? (const char *)arg : "", words[level], line);
 }
 
-void progress_plan(const struct migrate_opts *o, const struct migrate_route *r)
+void progress_plan(const struct migrate_opts *o, const struct bench_route *r)
 {
 	static const char *const kinds[] = { "KVM guest",
 					     "synthetic guest (threads of this process)",

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench/migrate/migrate.h"
+#include "bench/common/route.h"
 
-static void take_plan(struct migrate_route *r, const char *uri, const struct rj_plan *plan)
+static void take_plan(struct bench_route *r, const char *uri, const struct rj_plan *plan)
 {
 	snprintf(r->uri, sizeof(r->uri), "%s%s", plan->transport, strstr(uri, "://"));
 	snprintf(r->transport, sizeof(r->transport), "%s", plan->transport);
@@ -20,7 +20,7 @@ static void take_plan(struct migrate_route *r, const char *uri, const struct rj_
 }
 
 /* An address of this machine that an RDMA device reaches. */
-static int find_rdma_address(struct rj_env *env, struct migrate_route *r)
+static int find_rdma_address(struct rj_env *env, struct bench_route *r)
 {
 	struct ifaddrs *list, *at;
 	int found = RJ_E_NO_RDMA;
@@ -29,7 +29,7 @@ static int find_rdma_address(struct rj_env *env, struct migrate_route *r)
 		return -errno;
 	for (at = list; at && found < 0; at = at->ifa_next) {
 		struct rj_plan plan = { .size = sizeof(plan) };
-		char host[64], uri[MIGRATE_URI];
+		char host[64], uri[ROUTE_URI];
 		int family = at->ifa_addr ? at->ifa_addr->sa_family : AF_UNSPEC;
 
 		if ((family != AF_INET && family != AF_INET6) || at->ifa_flags & IFF_LOOPBACK)
@@ -49,12 +49,12 @@ static int find_rdma_address(struct rj_env *env, struct migrate_route *r)
 	return found;
 }
 
-int route_local(struct rj_env *env, const char *transport, struct migrate_route *r, char *why,
+int route_local(struct rj_env *env, const char *transport, struct bench_route *r, char *why,
 		size_t why_bytes)
 {
 	bool any = !strcmp(transport, "auto");
 	struct rj_plan plan = { .size = sizeof(plan) };
-	char uri[MIGRATE_URI];
+	char uri[ROUTE_URI];
 	int ret = RJ_E_NO_RDMA;
 
 	memset(r, 0, sizeof(*r));
@@ -69,7 +69,7 @@ int route_local(struct rj_env *env, const char *transport, struct migrate_route 
 			return ret;
 	}
 	if (!strcmp(transport, "unix"))
-		snprintf(uri, sizeof(uri), "unix:///tmp/ramjet-migrate-%d.sock", (int)getpid());
+		snprintf(uri, sizeof(uri), "unix:///tmp/ramjet-bench-%d.sock", (int)getpid());
 	else
 		snprintf(uri, sizeof(uri), "%s://127.0.0.1:0", any ? "tcp" : transport);
 	ret = rj_plan(env, uri, &plan);
@@ -79,7 +79,7 @@ int route_local(struct rj_env *env, const char *transport, struct migrate_route 
 	return ret;
 }
 
-int route_uri(struct rj_env *env, const char *uri, const char *transport, struct migrate_route *r,
+int route_uri(struct rj_env *env, const char *uri, const char *transport, struct bench_route *r,
 	      char *why, size_t why_bytes)
 {
 	struct rj_plan plan = { .size = sizeof(plan) };
