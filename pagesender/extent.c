@@ -3,10 +3,10 @@
 
 #include "base/bitmap.h"
 
-uint32_t rji_extents_of_span(const struct rji_span *span, uint32_t page_shift, uint64_t *next_page,
-			     struct rji_extent *e, uint32_t max)
+uint32_t rji_extents_of_span(const struct rji_span *span, uint32_t page_shift, uint32_t max_bytes,
+			     uint64_t *next_page, struct rji_extent *e, uint32_t max)
 {
-	uint64_t max_pages = RJI_EXTENT_MAX_BYTES >> page_shift;
+	uint64_t max_pages = max_bytes >> page_shift ? max_bytes >> page_shift : 1;
 	uint32_t n = 0;
 
 	while (n < max) {

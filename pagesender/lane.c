@@ -24,7 +24,15 @@ static void tell_sent(struct rji_lane_sender *lane)
 
 void rji_lane_tell_totals(struct rji_lane_sender *lane)
 {
+	struct rji_lane_stats st = { 0 };
+
 	tell_sent(lane);
+	if (lane->link)
+		lane->ops->stats(lane->link, &st);
+	add(&lane->totals->requests, st.requests, &lane->told.requests);
+	add(&lane->totals->posts, st.posts, &lane->told.posts);
+	add(&lane->totals->polls, st.polls, &lane->told.polls);
+	add(&lane->totals->signalled, st.signalled, &lane->told.signalled);
 	add(&lane->totals->cpu_ns, rji_thread_cpu_ns(), &lane->told_cpu_ns);
 }
 
@@ -53,7 +61,8 @@ static int send_span(struct rji_lane_sender *lane, const struct rji_span *span)
 	uint64_t page = 0;
 	uint32_t n;
 
-	while ((n = rji_extents_of_span(span, shift, &page, lane->extents + lane->n_extents,
+	while ((n = rji_extents_of_span(span, shift, lane->extent_max_bytes, &page,
+					lane->extents + lane->n_extents,
 					RJI_BATCH_EXTENTS - lane->n_extents))) {
 		for (uint32_t i = 0; i < n; i++) {
 			uint32_t len = lane->extents[lane->n_extents + i].len_bytes;

@@ -20,6 +20,8 @@ struct rji_lane_totals {
 	_Atomic uint64_t sent_bytes; /* payload and headers */
 	_Atomic uint64_t pages;	     /* posted */
 	_Atomic uint64_t cpu_ns;
+	/* as in struct rji_lane_stats, told at the end of each job */
+	_Atomic uint64_t requests, posts, polls, signalled;
 };
 
 /*
@@ -34,6 +36,7 @@ struct rji_lane_sender {
 	struct rji_holds *holds;
 	struct rji_pace *pace;
 	const struct rji_stop *stop;
+	uint32_t extent_max_bytes;
 	struct rj_error err; /* why it failed */
 	uint32_t n_extents;  /* the batch being gathered */
 	uint64_t batch_bytes;
@@ -45,6 +48,7 @@ struct rji_lane_sender {
 	uint64_t told_bytes;		/* what of its link's sent_bytes is in totals */
 	uint64_t told_pages;
 	uint64_t told_cpu_ns;
+	struct rji_lane_stats told;
 };
 
 /* Add what this lane did since the last call to the totals. */

@@ -126,6 +126,7 @@ static int start_worker(struct rji_sender *s, uint32_t i, struct rj_error *err)
 	w->lane.pace = s->o.pace;
 	w->lane.stop = s->o.stop;
 	w->lane.totals = s->o.totals;
+	w->lane.extent_max_bytes = RJI_EXTENT_MAX_BYTES;
 	rji_error_init(&w->lane.err);
 	snprintf(role, sizeof(role), "rj-lane-%u", i);
 	ret = rji_thread_start(s->o.host, role, lane_thread, w, &w->thread);
@@ -203,6 +204,13 @@ void rji_sender_connect(struct rji_sender *s, const struct rji_addrs *addrs,
 void rji_sender_round(struct rji_sender *s)
 {
 	give(s, RJI_JOB_ROUND);
+}
+
+void rji_sender_set_extent_max(struct rji_sender *s, uint32_t max_bytes)
+{
+	/* the next job's hand-over in give() orders it */
+	for (uint32_t i = 0; i < s->n_workers; i++)
+		s->workers[i].lane.extent_max_bytes = max_bytes;
 }
 
 bool rji_sender_busy(const struct rji_sender *s)

@@ -51,6 +51,9 @@ void rji_sender_connect(struct rji_sender *s, const struct rji_addrs *addrs,
 			const struct rji_admission *adm, uint64_t deadline_ns);
 void rji_sender_round(struct rji_sender *s);
 
+/* Between jobs: make extents no longer than this; at first RJI_EXTENT_MAX_BYTES. */
+void rji_sender_set_extent_max(struct rji_sender *s, uint32_t max_bytes);
+
 /* Is a job under way? */
 bool rji_sender_busy(const struct rji_sender *s);
 /* A lane failed; true also while the others still work. */

@@ -190,6 +190,7 @@ int rji_rdma_poll(struct rji_rdma_lane *lane)
 
 	do {
 		n = ibv_poll_cq(lane->cq, BATCH, wc);
+		rji_rdma_count(&lane->polls, 1);
 		if (n < 0)
 			return rji_rdma_lane_fail(lane, RJ_E_LANE,
 						  "polling the completion queue of %s failed",

@@ -65,6 +65,8 @@ static int ring(struct rji_rdma_lane *lane)
 	last->next = NULL;
 	last->send_flags = IBV_SEND_SIGNALED;
 	ret = ibv_post_send(lane->qp, lane->wr, &bad);
+	rji_rdma_count(&lane->requests, n);
+	rji_rdma_count(&lane->posts, 1);
 	last->next = next;
 	last->send_flags = 0;
 	lane->chain_n = 0;

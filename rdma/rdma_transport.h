@@ -102,6 +102,7 @@ struct rji_rdma_lane {
 	bool closing;	       /* flushes are no news any more */
 	struct rj_error first; /* first.code: the lane has failed, by this */
 	_Atomic uint64_t sent_bytes;
+	_Atomic uint64_t requests, posts, polls; /* as in struct rji_lane_stats */
 };
 
 static inline struct rji_rdma_transport *rji_rdma_transport_of(struct rji_transport *tp)
@@ -137,6 +138,13 @@ static inline enum rji_rdma_op rji_rdma_wr_op(uint64_t wr_id)
 static inline uint64_t rji_rdma_wr_n(uint64_t wr_id)
 {
 	return wr_id & ((1ull << RJI_RDMA_OP_SHIFT) - 1);
+}
+
+/* Counts that any thread may read and only the lane's own writes. */
+static inline void rji_rdma_count(_Atomic uint64_t *total, uint64_t n)
+{
+	atomic_store_explicit(total, atomic_load_explicit(total, memory_order_relaxed) + n,
+			      memory_order_relaxed);
 }
 
 /* --- queue_pair.c: a lane's verbs objects --- */

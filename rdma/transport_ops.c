@@ -98,7 +98,14 @@ static void stats(const struct rji_lane *base, struct rji_lane_stats *st)
 {
 	const struct rji_rdma_lane *lane = (const void *)base;
 
-	st->sent_bytes = atomic_load_explicit(&lane->sent_bytes, memory_order_relaxed);
+	*st = (struct rji_lane_stats){
+		.sent_bytes = atomic_load_explicit(&lane->sent_bytes, memory_order_relaxed),
+		.requests = atomic_load_explicit(&lane->requests, memory_order_relaxed),
+		.posts = atomic_load_explicit(&lane->posts, memory_order_relaxed),
+		.polls = atomic_load_explicit(&lane->polls, memory_order_relaxed),
+		/* the last of each chain */
+		.signalled = atomic_load_explicit(&lane->posts, memory_order_relaxed),
+	};
 }
 
 const struct rji_transport_ops rji_rdma_transport = {

@@ -16,6 +16,8 @@ struct null_transport {
 struct null_lane {
 	struct rji_stop *stop;
 	_Atomic uint64_t sent_bytes;
+	_Atomic uint64_t requests;
+	_Atomic uint64_t posts;
 };
 
 static int null_create(const struct rji_transport_opts *o, struct rj_error *err,
@@ -118,6 +120,13 @@ static int null_connect(struct rji_transport *tp, uint32_t number, const struct 
 	return make_lane(tp, lane_p, err);
 }
 
+static void count(_Atomic uint64_t *total, uint64_t n)
+{
+	/* one writer */
+	atomic_store_explicit(total, atomic_load_explicit(total, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
 static int null_post(struct rji_lane *lane_, const struct rji_extent *e, uint32_t n,
 		     struct rj_error *err)
 {
@@ -127,9 +136,9 @@ static int null_post(struct rji_lane *lane_, const struct rji_extent *e, uint32_
 	(void)err;
 	for (uint32_t i = 0; i < n; i++)
 		bytes += e[i].len_bytes;
-	atomic_store_explicit(&lane->sent_bytes,
-			      atomic_load_explicit(&lane->sent_bytes, memory_order_relaxed) + bytes,
-			      memory_order_relaxed); /* one writer */
+	count(&lane->sent_bytes, bytes);
+	count(&lane->requests, n);
+	count(&lane->posts, 1);
 	return rji_stop_is_set(lane->stop) ? -ECANCELED : 0;
 }
 
@@ -150,8 +159,13 @@ static int null_fence(struct rji_lane *lane, uint64_t deadline_ns, struct rj_err
 
 static void null_stats(const struct rji_lane *lane, struct rji_lane_stats *st)
 {
-	st->sent_bytes = atomic_load_explicit(&((const struct null_lane *)lane)->sent_bytes,
-					      memory_order_relaxed);
+	const struct null_lane *null = (const struct null_lane *)lane;
+
+	*st = (struct rji_lane_stats){
+		.sent_bytes = atomic_load_explicit(&null->sent_bytes, memory_order_relaxed),
+		.requests = atomic_load_explicit(&null->requests, memory_order_relaxed),
+		.posts = atomic_load_explicit(&null->posts, memory_order_relaxed),
+	};
 }
 
 const struct rji_transport_ops rji_null_transport = {

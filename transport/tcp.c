@@ -49,6 +49,8 @@ struct tcp_lane {
 	bool is_source;
 	uint64_t fence_number; /* of the last fence sent */
 	_Atomic uint64_t sent_bytes;
+	_Atomic uint64_t
+		frames; /* of pages, sent; a sendmsg() each, or more where the socket is full */
 	struct rji_extent extents[RJI_FRAME_MAX_EXTENTS];
 	struct iovec iov[RJI_FRAME_MAX_EXTENTS + 1];
 	uint8_t head[RJI_FRAME_MAX_BYTES];
@@ -453,6 +455,7 @@ static int post_frame(struct tcp_lane *lane, const struct rji_extent *e, uint32_
 	if (!ret)
 		atomic_fetch_add_explicit(&lane->sent_bytes, head_bytes + f.value,
 					  memory_order_relaxed);
+	atomic_fetch_add_explicit(&lane->frames, 1, memory_order_relaxed);
 	return lane_failed(lane, ret, "sending pages", err);
 }
 
@@ -505,7 +508,11 @@ static void tcp_stats(const struct rji_lane *lane, struct rji_lane_stats *st)
 {
 	const struct tcp_lane *tcp = (const struct tcp_lane *)lane;
 
-	st->sent_bytes = atomic_load_explicit(&tcp->sent_bytes, memory_order_relaxed);
+	*st = (struct rji_lane_stats){
+		.sent_bytes = atomic_load_explicit(&tcp->sent_bytes, memory_order_relaxed),
+		.requests = atomic_load_explicit(&tcp->frames, memory_order_relaxed),
+		.posts = atomic_load_explicit(&tcp->frames, memory_order_relaxed),
+	};
 }
 
 static void tcp_close(struct rji_lane **lane_p)

@@ -111,6 +111,11 @@ struct rji_listen {
 
 struct rji_lane_stats {
 	uint64_t sent_bytes; /* payload and headers which have left (completed, for rdma) */
+	/* of post(); 0 where a transport has no such thing */
+	uint64_t requests;  /* what extents were made into: work requests, frames */
+	uint64_t posts;	    /* calls that hand requests over: doorbells, sendmsg() */
+	uint64_t polls;	    /* of the completion queue */
+	uint64_t signalled; /* requests which are to give a completion */
 };
 
 struct rji_transport; /* each transport has its own, and casts */

@@ -23,7 +23,7 @@ Test(extent, neighbours_become_one)
 	bits[0] = 0x8000000000000007; /* 0 to 2; 63 goes on in the next word */
 	bits[1] = 0x1;
 	bits[7] = 1ull << 63;
-	cr_assert_eq(rji_extents_of_span(&span, 12, &page, e, 8), 3);
+	cr_assert_eq(rji_extents_of_span(&span, 12, RJI_EXTENT_MAX_BYTES, &page, e, 8), 3);
 	cr_assert_eq(e[0].region, 3);
 	cr_assert_eq(e[0].offset_bytes, 1024 * 4096);
 	cr_assert_eq(e[0].len_bytes, 3 * 4096);
@@ -31,7 +31,7 @@ Test(extent, neighbours_become_one)
 	cr_assert_eq(e[1].len_bytes, 2 * 4096);
 	cr_assert_eq(e[2].offset_bytes, (1024 + 511) * 4096);
 	cr_assert_eq(e[2].len_bytes, 4096);
-	cr_assert_eq(rji_extents_of_span(&span, 12, &page, e, 8), 0);
+	cr_assert_eq(rji_extents_of_span(&span, 12, RJI_EXTENT_MAX_BYTES, &page, e, 8), 0);
 }
 
 Test(extent, goes_on_where_the_room_ended)
@@ -41,15 +41,31 @@ Test(extent, goes_on_where_the_room_ended)
 	uint64_t page = 0, at = 0;
 
 	bits[0] = 0x5555555555555555;
-	cr_assert_eq(rji_extents_of_span(&span, 12, &page, all, 32), 32);
+	cr_assert_eq(rji_extents_of_span(&span, 12, RJI_EXTENT_MAX_BYTES, &page, all, 32), 32);
 	for (int i = 0; i < 32; i++) {
-		cr_assert_eq(rji_extents_of_span(&span, 12, &at, &e, 1), 1);
+		cr_assert_eq(rji_extents_of_span(&span, 12, RJI_EXTENT_MAX_BYTES, &at, &e, 1), 1);
 		cr_assert_eq(e.offset_bytes, all[i].offset_bytes);
 		cr_assert_eq(e.len_bytes, 4096);
 	}
-	cr_assert_eq(rji_extents_of_span(&span, 12, &at, &e, 1), 0);
+	cr_assert_eq(rji_extents_of_span(&span, 12, RJI_EXTENT_MAX_BYTES, &at, &e, 1), 0);
 	page = 0;
-	cr_assert_eq(rji_extents_of_span(&span, 12, &page, &e, 0), 0, "no room");
+	cr_assert_eq(rji_extents_of_span(&span, 12, RJI_EXTENT_MAX_BYTES, &page, &e, 0), 0,
+		     "no room");
+}
+
+Test(extent, runs_are_cut_at_the_longest_asked_for)
+{
+	struct rji_span span = span_of(0, 64);
+	struct rji_extent e[8];
+	uint64_t page = 0;
+
+	bits[0] = 0x3f; /* six pages */
+	cr_assert_eq(rji_extents_of_span(&span, 12, 16384, &page, e, 8), 2);
+	cr_assert_eq(e[0].len_bytes, 16384);
+	cr_assert_eq(e[1].offset_bytes, 16384);
+	cr_assert_eq(e[1].len_bytes, 8192);
+	page = 0;
+	cr_assert_eq(rji_extents_of_span(&span, 12, 1, &page, e, 8), 6, "but a page at least");
 }
 
 Test(extent, pages_past_the_span_are_not_its)
@@ -59,7 +75,7 @@ Test(extent, pages_past_the_span_are_not_its)
 	uint64_t page = 0;
 
 	memset(bits, 0xff, sizeof(bits));
-	cr_assert_eq(rji_extents_of_span(&span, 12, &page, e, 4), 1);
+	cr_assert_eq(rji_extents_of_span(&span, 12, RJI_EXTENT_MAX_BYTES, &page, e, 4), 1);
 	cr_assert_eq(e[0].len_bytes, 70 * 4096);
 }
 
@@ -71,7 +87,7 @@ Test(extent, huge_pages_are_cut_to_what_an_extent_may_be)
 	uint32_t n;
 
 	memset(bits, 0xff, sizeof(bits));
-	n = rji_extents_of_span(&span, 30, &page, e, 64);
+	n = rji_extents_of_span(&span, 30, RJI_EXTENT_MAX_BYTES, &page, e, 64);
 	cr_assert_eq(n, 64);
 	for (uint32_t i = 0; i < n; i++) {
 		cr_assert_eq(e[i].offset_bytes, total);
@@ -81,6 +97,6 @@ Test(extent, huge_pages_are_cut_to_what_an_extent_may_be)
 	cr_assert_eq(total, 64ull << 30);
 
 	page = 0;
-	cr_assert_eq(rji_extents_of_span(&span, 29, &page, e, 64), 32);
+	cr_assert_eq(rji_extents_of_span(&span, 29, RJI_EXTENT_MAX_BYTES, &page, e, 64), 32);
 	cr_assert_eq(e[0].len_bytes, 1u << 30);
 }

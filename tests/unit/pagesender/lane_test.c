@@ -78,6 +78,7 @@ static void set_up(void)
 	rji_pace_init(&pace, 0);
 	rji_stop_init(&stop);
 	lane = (struct rji_lane_sender){ .number = 2,
+					 .extent_max_bytes = RJI_EXTENT_MAX_BYTES,
 					 .ops = &ops,
 					 .harvest = &harvest,
 					 .holds = &holds,
