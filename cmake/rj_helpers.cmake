@@ -23,10 +23,17 @@ function(rj_convenience_library name)
 	target_include_directories(${name} ${scope} ${PROJECT_SOURCE_DIR}/include)
 endfunction()
 
-# rj_bench_program(name a.c ...): build/<preset>/bench/<name>, on the public shared library.
+# rj_bench_program(name a.c ... [INSIDES]): build/<preset>/bench/<name>, on the public shared
+# library. INSIDES: on the static one, whose internal functions can be reached.
 function(rj_bench_program name)
-	add_executable(${name} ${ARGN})
-	target_link_libraries(${name} PRIVATE rj_flags rj_bench_common rj_guest ramjet)
+	cmake_parse_arguments(PARSE_ARGV 1 arg "INSIDES" "" "")
+	if(arg_INSIDES)
+		set(library ramjet_static)
+	else()
+		set(library ramjet)
+	endif()
+	add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
+	target_link_libraries(${name} PRIVATE rj_flags rj_bench_common rj_guest ${library})
 	# bench/ lies beside lib/ in the build tree as bin/ does where installed: one path fits both.
 	set_target_properties(${name} PROPERTIES
 		RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench
