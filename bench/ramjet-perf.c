@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ static struct perf_opts o = {
 	.duration_ms = 1000,
 	.repeat = 5,
 	.warmup = 1,
+	.tell_fd = UINT32_MAX,
 };
 
 static const struct bench_option options[] = {
@@ -54,6 +56,7 @@ static const struct bench_option options[] = {
 		   "be the end that is written to, for one source on another machine"),
 	BENCH_TEXT("to", &o.to, "URI", "be the source; URI as the other end printed it"),
 	BENCH_FLAG("verbose", &o.verbose, "the library's log on stderr"),
+	BENCH_NUMBER("tell-fd", &o.tell_fd, "FD", 3, 65535, NULL),
 };
 
 static const struct bench_program program = {
@@ -101,27 +104,44 @@ static struct perf_setting setting_of(const struct rji_host *host, const struct 
 	return s;
 }
 
-/* --- both ends by one command: the destination is a child --- */
+/* --- both ends by one command: the destination is this program again, as a child with --listen --- */
 
-static void tell_parent(void *fd, const char *uri)
+extern char **environ;
+
+#define TELL_FD 3 /* in the child */
+
+static void tell_parent(void *arg, const char *uri)
 {
-	dprintf(*(int *)fd, "%s", uri);
-	close(*(int *)fd);
+	dprintf((int)o.tell_fd, "%s", uri);
+	close((int)o.tell_fd);
 }
 
-static int be_child(const struct perf_setting *s, const char *uri, int fd)
+static int start_child(const char *uri, pid_t *child_p, int *fd_p)
 {
-	struct rj_error err;
+	char tell_fd[12];
+	const char *argv[] = { program.name, "--listen", uri,
+			       "--tell-fd",  tell_fd,	 o.verbose ? "--verbose" : NULL,
+			       NULL };
+	posix_spawn_file_actions_t actions;
+	int fd[2], ret;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	rji_error_init(&err);
-	if (!perf_destination_run(s, uri, tell_parent, &fd, &err))
-		return 0;
-	fprintf(stderr, "%s: destination: %s\n", program.name, err.text);
-	return 1;
+	snprintf(tell_fd, sizeof(tell_fd), "%d", TELL_FD);
+	if (pipe2(fd, O_CLOEXEC) < 0)
+		return -errno;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, fd[1], TELL_FD);
+	ret = posix_spawn(child_p, "/proc/self/exe", &actions, NULL, (char **)(uintptr_t)argv,
+			  environ);
+	posix_spawn_file_actions_destroy(&actions);
+	close(fd[1]);
+	if (ret)
+		close(fd[0]);
+	else
+		*fd_p = fd[0];
+	return -ret;
 }
 
-/* The child's address, once it listens. */
+/* Where the child listens. */
 static int read_uri(int fd, char *uri)
 {
 	size_t got = 0;
@@ -137,28 +157,19 @@ static int run_pair(const struct perf_setting *s, const struct bench_route *r, j
 		    json_t **peer_p, struct rj_error *err)
 {
 	char uri[ROUTE_URI];
-	int fd[2], ret;
 	pid_t child;
+	int fd = -1, ret = start_child(r->uri, &child, &fd);
 
-	if (pipe2(fd, O_CLOEXEC) < 0)
-		return rji_fail_sys(err, 0, errno, "pipe");
-	fflush(NULL);
-	child = fork();
-	if (child < 0)
-		return rji_fail_sys(err, 0, errno, "cannot start the destination");
-	if (!child) {
-		close(fd[0]);
-		_exit(be_child(s, r->uri, fd[1]));
-	}
-	close(fd[1]);
-	ret = read_uri(fd[0], uri);
-	close(fd[0]);
+	if (ret < 0)
+		return rji_fail_sys(err, ret, -ret, "cannot start the destination");
+	ret = read_uri(fd, uri);
+	close(fd);
 	if (ret < 0)
 		rji_fail(err, ret, "the destination did not start");
 	else
 		ret = perf_source_run(s, uri, r->n_lanes, results, peer_p, err);
 	if (ret < 0)
-		kill(child, SIGKILL);
+		kill(child, SIGTERM);
 	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
 		;
 	return ret;
@@ -190,8 +201,12 @@ static int run(const struct rji_host *host, const struct bench_route *r, int arg
 	json_t *results, *peer = NULL;
 	int ret;
 
+	if (o.tell_fd != UINT32_MAX)
+		prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody else will ever come */
 	if (o.listen)
-		return perf_destination_run(&s, r->uri, say_listening, NULL, err);
+		return perf_destination_run(&s, r->uri,
+					    o.tell_fd == UINT32_MAX ? say_listening : tell_parent,
+					    NULL, err);
 	perf_say(&o, "plan       %s: %s; %s at each end", r->transport, r->why,
 		 UNITS_BYTES(s.memory_bytes));
 	results = json_array();

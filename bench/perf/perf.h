@@ -45,6 +45,7 @@ struct perf_opts {
 	uint64_t memory_bytes; /* 0: chosen for the transport */
 	uint64_t bandwidth_bytes_per_s;
 	uint32_t duration_ms, repeat, warmup;
+	uint32_t tell_fd; /* a child says where it listens; UINT32_MAX: no child */
 	bool json, verbose;
 	/* understood */
 	uint32_t n_sizes, n_lanes, n_patterns;

@@ -52,7 +52,7 @@ static json_t *each(const char *dir, json_t *(*describe)(const char *path))
 
 		if (e->d_name[0] == '.')
 			continue;
-		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+		snprintf(path, sizeof(path), "%.*s/%s", PATH_MAX - 300, dir, e->d_name);
 		json_object_set_new(o, e->d_name, describe(path));
 	}
 	if (d)
