@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "rdma/rdma.h"
 #include "rdma/rdma_transport.h"
 
 /*
@@ -42,6 +43,16 @@ static bool has_ipc_lock(void)
 	if (syscall(SYS_capget, &head, data))
 		return false;
 	return data[0].effective >> CAP_IPC_LOCK & 1;
+}
+
+void rji_rdma_memlock_limit(uint64_t *limit_bytes_p, bool *ipc_lock_p)
+{
+	struct rlimit limit;
+
+	*limit_bytes_p = UINT64_MAX;
+	if (!getrlimit(RLIMIT_MEMLOCK, &limit) && limit.rlim_cur != RLIM_INFINITY)
+		*limit_bytes_p = limit.rlim_cur;
+	*ipc_lock_p = has_ipc_lock();
 }
 
 int rji_rdma_memlock(const char *region, uint64_t more_bytes, int sys_errno, struct rj_error *err)

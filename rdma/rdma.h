@@ -28,4 +28,7 @@ int rji_rdma_route(const char *devices, const char *host, uint16_t port, uint32_
 /* rj_env_open(): open the devices named (NULL: all) while we still may. 0; -EINVAL naming a device that is not there. */
 int rji_rdma_open_devices(const char *devices, struct rj_error *err);
 
+/* The locked-memory limit in bytes, UINT64_MAX for none; and whether CAP_IPC_LOCK lifts it. */
+void rji_rdma_memlock_limit(uint64_t *limit_bytes_p, bool *ipc_lock_p);
+
 #endif

@@ -40,6 +40,7 @@
 #include <ramjet/error.h>
 #include <ramjet/event.h>
 #include <ramjet/export.h>
+#include <ramjet/probe.h>
 #include <ramjet/region.h>
 #include <ramjet/session.h>
 #include <ramjet/stats.h>
