@@ -11,6 +11,7 @@
 #include "base/uffd.h"
 #include "migration/env_impl.h"
 #include "migration/probe_impl.h"
+#include "numa/locality.h"
 #include "numa/machine.h"
 #include "numa/pci_link.h"
 #include "rdma/inventory.h"
@@ -53,13 +54,16 @@ static void look_at_machine(const char *root, struct rj_probe_machine *m)
 
 static void place(const char *root, struct rj_probe_device *d)
 {
+	char sysfs[RJI_SYSFS_PATH], dir[2 * RJI_SYSFS_PATH];
 	struct rji_pci_link link;
 
+	snprintf(sysfs, sizeof(sysfs), "%s/sys", root);
+	snprintf(dir, sizeof(dir), "%s/class/infiniband/%s", sysfs, d->name);
+	d->node = rji_device_node_in(sysfs, dir);
+	rji_node_cpus(root, d->node, d->node_cpus, sizeof(d->node_cpus));
 	if (!d->pci[0])
 		return;
 	rji_pci_link(root, d->pci, &link);
-	d->node = link.node;
-	rji_node_cpus(root, d->node, d->node_cpus, sizeof(d->node_cpus));
 	d->pcie_width = link.width;
 	d->pcie_max_width = link.max_width;
 	d->pcie_mt_per_s = link.mt_per_s;

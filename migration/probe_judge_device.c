@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/cpus.h"
 #include "migration/probe_judge.h"
-#include "numa/machine.h"
 
 /* What is being judged. */
 struct subject {
@@ -102,9 +102,12 @@ static void judge_cpus(const struct subject *s)
 	const struct rj_probe_machine *m = &s->j->probe->machine;
 	const struct rj_probe_device *d = s->d;
 	struct rj_probe_problem *pr;
+	struct rji_cpus near, allowed;
 
-	if (!d->node_cpus[0] || !m->cpus_allowed[0] ||
-	    rji_list_meets(d->node_cpus, m->cpus_allowed))
+	if (rji_cpus_parse(d->node_cpus, &near) || rji_cpus_parse(m->cpus_allowed, &allowed))
+		return;
+	near = rji_cpus_and(&near, &allowed);
+	if (!rji_cpus_is_empty(&near))
 		return;
 	pr = add(s, RJ_PROBE_SLOWS);
 	RJI_SAY(pr->problem, "%.40s is at node %d (CPUs %.48s), this process may run on %.48s only",

@@ -7,43 +7,15 @@
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "base/cpus.h"
 #include "base/sysfs.h"
 
-/* The next "3" or "3-7" of a list. */
-static bool next_range(const char **list, uint32_t *first, uint32_t *last)
+/* How many numbers a list "0-3,8" has; 0 where it is none. */
+static uint32_t count(const char *list)
 {
-	char *end;
+	struct rji_cpus set;
 
-	*list += strspn(*list, ", ");
-	if (**list < '0' || **list > '9')
-		return false;
-	*first = *last = (uint32_t)strtoul(*list, &end, 10);
-	if (*end == '-')
-		*last = (uint32_t)strtoul(end + 1, &end, 10);
-	*list = end;
-	return *last >= *first;
-}
-
-uint32_t rji_list_count(const char *list)
-{
-	uint32_t first, last, n = 0;
-
-	while (next_range(&list, &first, &last))
-		n += last - first + 1;
-	return n;
-}
-
-bool rji_list_meets(const char *a, const char *b)
-{
-	uint32_t first, last, from, to;
-
-	while (next_range(&a, &first, &last)) {
-		for (const char *at = b; next_range(&at, &from, &to);) {
-			if (from <= last && to >= first)
-				return true;
-		}
-	}
-	return false;
+	return rji_cpus_parse(list, &set) ? 0 : rji_cpus_weight(&set);
 }
 
 /* "MemTotal:  263844872 kB" among the lines of a file, in bytes. */
@@ -81,7 +53,7 @@ static void allowed(const char *root, struct rj_probe_machine *m)
 		line[strcspn(line, "\n")] = '\0';
 		snprintf(m->cpus_allowed, sizeof(m->cpus_allowed), "%.127s",
 			 line + sizeof(key) - 1 + strspn(line + sizeof(key) - 1, " \t"));
-		m->n_cpus_allowed = rji_list_count(m->cpus_allowed);
+		m->n_cpus_allowed = count(m->cpus_allowed);
 		break;
 	}
 	if (f)
@@ -165,11 +137,11 @@ void rji_machine_look(const char *root, struct rj_probe_machine *m)
 	if (!uname(&u))
 		snprintf(m->kernel, sizeof(m->kernel), "%s", u.release);
 	rji_sysfs_text(root, list, sizeof(list), "/sys/devices/system/node/online");
-	m->n_nodes = rji_list_count(list);
+	m->n_nodes = count(list);
 	if (!m->n_nodes) /* a kernel without NUMA */
 		m->n_nodes = 1;
 	rji_sysfs_text(root, list, sizeof(list), "/sys/devices/system/cpu/online");
-	m->n_cpus = rji_list_count(list);
+	m->n_cpus = count(list);
 	allowed(root, m);
 	m->memory_bytes = kib_line(root, "/proc/meminfo", "MemTotal:");
 	m->available_bytes = kib_line(root, "/proc/meminfo", "MemAvailable:");

@@ -31,9 +31,6 @@ void rji_pci_link(const char *root, const char *address, struct rji_pci_link *li
 {
 	char card[32];
 
-	*link_p = (struct rji_pci_link){
-		.node = (int32_t)rji_sysfs_number(root, -1, DEVICES "/%s/numa_node", address),
-	};
 	if (rji_sysfs_link(root, card, sizeof(card), DEVICES "/%s/physfn", address))
 		snprintf(card, sizeof(card), "%s", address);
 	link_p->width = width(root, card, "current_link_width");

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Where a PCI device sits, and what its link carries. */
+/* What the link of a PCI device carries. */
 struct rji_pci_link {
 	int32_t node;	    /* -1: none, or not known */
 	uint32_t width;	    /* lanes in use; 0: not known */

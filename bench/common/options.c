@@ -16,7 +16,8 @@
 
 static void print_help(const struct bench_program *p)
 {
-	printf("Usage: %s [OPTION]...\n%s\n\n", p->name, p->summary);
+	printf("Usage: %s [OPTION]...%s%s\n%s\n\n", p->name, p->operand ? " " : "",
+	       p->operand ? p->operand : "", p->summary);
 	for (size_t i = 0; i < p->n_options; i++) {
 		const struct bench_option *o = &p->options[i];
 		char left[80];
@@ -123,6 +124,8 @@ int options_parse(const struct bench_program *p, int argc, char **argv, char *wh
 		if (store(&p->options[which], optarg, why, why_bytes) < 0)
 			return -EINVAL;
 	}
+	if (p->operand && optind < argc)
+		*p->operand_value = argv[optind++];
 	if (optind < argc) {
 		snprintf(why, why_bytes, "%s: not an option; see %s --help", argv[optind], p->name);
 		return -EINVAL;

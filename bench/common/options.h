@@ -58,6 +58,8 @@ struct bench_program {
 	const char *example; /* lines at the end of --help */
 	const struct bench_option *options;
 	size_t n_options;
+	const char *operand; /* "[URI]": one word that is not an option; NULL: none is taken */
+	const char **operand_value; /* left alone without it */
 };
 
 /* What main() returns for a usage error. */

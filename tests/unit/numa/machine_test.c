@@ -6,24 +6,6 @@
 #include "numa/machine.h"
 #include "tests/support/sysfs_tree.h"
 
-Test(machine, lists_are_counted)
-{
-	cr_assert_eq(rji_list_count("0"), 1);
-	cr_assert_eq(rji_list_count("0-3,8"), 5);
-	cr_assert_eq(rji_list_count(""), 0);
-	cr_assert_eq(rji_list_count("none"), 0);
-	cr_assert_eq(rji_list_count("3-1"), 0);
-}
-
-Test(machine, lists_meet)
-{
-	cr_assert(rji_list_meets("0-3,8", "8"));
-	cr_assert(rji_list_meets("2", "0-3"));
-	cr_assert(rji_list_meets("0-3", "3-9"));
-	cr_assert(!rji_list_meets("0-3,8", "4-7,9"));
-	cr_assert(!rji_list_meets("", "0"));
-}
-
 Test(machine, what_the_files_say)
 {
 	static const struct sysfs_entry more[] = {
