@@ -23,6 +23,8 @@ static uint64_t div_up(uint64_t a, uint64_t b)
 	return (a + b - 1) / b;
 }
 
+_Static_assert(RJI_WINDOW_BYTES / RJI_SPAN_BYTES <= RJI_MAX_WINDOW_SPANS, "a bit a span");
+
 int rji_harvest_init(struct rji_harvest *h, struct rji_pageset *set, struct rji_holds *holds)
 {
 	uint64_t n = 0;
@@ -34,6 +36,7 @@ int rji_harvest_init(struct rji_harvest *h, struct rji_pageset *set, struct rji_
 	if (!h->windows)
 		return -ENOMEM;
 	h->max_windows = (uint32_t)n;
+	h->n_groups = 1;
 	h->set = set;
 	h->holds = holds;
 	return 0;
@@ -41,8 +44,31 @@ int rji_harvest_init(struct rji_harvest *h, struct rji_pageset *set, struct rji_
 
 void rji_harvest_fini(struct rji_harvest *h)
 {
+	for (uint32_t i = 0; i <= RJI_ANY_GROUP; i++) {
+		free(h->queue[i].number);
+		h->queue[i].number = NULL;
+	}
 	free(h->windows);
 	h->windows = NULL;
+}
+
+int rji_harvest_set_groups(struct rji_harvest *h, uint32_t n_groups,
+			   const uint8_t group_of_node[RJI_MAX_NODES])
+{
+	if (n_groups < 2)
+		return 0;
+	for (uint32_t i = 0; i <= RJI_ANY_GROUP; i++) {
+		if (i >= n_groups && i != RJI_ANY_GROUP)
+			continue;
+		free(h->queue[i].number);
+		h->queue[i].number = calloc(h->max_windows, sizeof(uint32_t));
+		if (!h->queue[i].number)
+			return -ENOMEM;
+	}
+	memset(h->group_of, RJI_ANY_GROUP, sizeof(h->group_of));
+	memcpy(h->group_of, group_of_node, RJI_MAX_NODES);
+	h->n_groups = n_groups;
+	return 0;
 }
 
 /* The words of window number w of a region. */
@@ -143,6 +169,60 @@ static uint64_t *window_words(uint64_t *map, const struct rji_window *w)
 	return map + w->first_page / RJI_WORD_BITS;
 }
 
+/* The node of a window's span. */
+static uint8_t span_node(const struct rji_pageset_region *r, const struct rji_window *w,
+			 uint32_t number)
+{
+	return r->span_node ? r->span_node[w->first_page / r->span_pages + number]
+			    : (uint8_t)RJI_NODE_UNKNOWN;
+}
+
+/* One bit a span of the window that belongs to group. */
+static uint32_t spans_of_group(const struct rji_harvest *h, const struct rji_window *w,
+			       uint32_t group)
+{
+	const struct rji_pageset_region *r = &h->set->region[w->region];
+	uint32_t spans = 0;
+
+	for (uint32_t i = 0; i < w->n_spans; i++) {
+		if (h->group_of[span_node(r, w, i)] == group)
+			spans |= 1u << i;
+	}
+	return spans;
+}
+
+/* One bit a span in which something is pending. */
+static uint32_t spans_pending(const struct rji_pageset_region *r, const struct rji_window *w)
+{
+	const uint64_t *pending = r->pending + w->first_page / RJI_WORD_BITS;
+	uint64_t words = r->span_pages / RJI_WORD_BITS, n = rji_bitmap_words(w->n_pages);
+	uint32_t spans = 0;
+
+	for (uint32_t i = 0; i < w->n_spans; i++) {
+		uint64_t left = n - i * words;
+
+		if (any_set(pending + i * words, left < words ? left : words))
+			spans |= 1u << i;
+	}
+	return spans;
+}
+
+/* Into the queue of each group that has something to send in it. */
+static void enqueue(struct rji_harvest *h, uint32_t number)
+{
+	const struct rji_window *w = &h->windows[number];
+	const struct rji_pageset_region *r = &h->set->region[w->region];
+	uint32_t pending = spans_pending(r, w);
+
+	while (pending) {
+		uint32_t first = (uint32_t)__builtin_ctz(pending);
+		uint32_t group = h->group_of[span_node(r, w, first)];
+
+		h->queue[group].number[h->queue[group].n++] = number;
+		pending &= ~spans_of_group(h, w, group);
+	}
+}
+
 static void line_up(struct rji_harvest *h, uint32_t region, uint64_t first_page)
 {
 	struct rji_pageset_region *r = &h->set->region[region];
@@ -153,17 +233,26 @@ static void line_up(struct rji_harvest *h, uint32_t region, uint64_t first_page)
 	w->first_page = first_page;
 	w->n_pages = left < r->window_pages ? left : r->window_pages;
 	w->n_spans = (uint32_t)div_up(w->n_pages, r->span_pages);
-	atomic_store_explicit(&w->next_span, 0, memory_order_relaxed);
+	atomic_store_explicit(&w->left, UINT32_MAX >> (RJI_MAX_WINDOW_SPANS - w->n_spans),
+			      memory_order_relaxed);
+	atomic_store_explicit(&w->claimed, false, memory_order_relaxed);
 	atomic_store_explicit(&w->opened, false, memory_order_relaxed);
-	if (any_set(window_words(r->pending, w), rji_bitmap_words(w->n_pages)))
-		h->n_windows++;
-	else
+	if (!any_set(window_words(r->pending, w), rji_bitmap_words(w->n_pages))) {
 		r->may_pend[first_page >> r->window_shift] = 0;
+		return;
+	}
+	if (h->n_groups > 1)
+		enqueue(h, h->n_windows);
+	h->n_windows++;
 }
 
 uint32_t rji_harvest_begin_round(struct rji_harvest *h)
 {
 	h->n_windows = 0;
+	for (uint32_t i = 0; i <= RJI_ANY_GROUP; i++) {
+		h->queue[i].n = 0;
+		atomic_store_explicit(&h->queue[i].next, 0, memory_order_relaxed);
+	}
 	for (uint32_t i = 0; i < h->set->n_regions; i++) {
 		const struct rji_pageset_region *r = &h->set->region[i];
 
@@ -171,8 +260,10 @@ uint32_t rji_harvest_begin_round(struct rji_harvest *h)
 			if (r->may_pend[w])
 				line_up(h, i, w << r->window_shift);
 	}
-	atomic_store_explicit(&h->next_window, 0, memory_order_relaxed);
+	if (h->n_groups == 1)
+		h->queue[0].n = h->n_windows;
 	atomic_store_explicit(&h->n_unopened, h->n_windows, memory_order_relaxed);
+	atomic_store_explicit(&h->helped, false, memory_order_relaxed);
 	/* with the job hand-over to the lanes */
 	atomic_store_explicit(&h->abort, false, memory_order_release);
 	return h->n_windows;
@@ -188,10 +279,12 @@ void rji_harvest_fenced(struct rji_harvest *h)
 	}
 }
 
-void rji_harvest_cursor_init(struct rji_harvest_cursor *c)
+void rji_harvest_cursor_init(struct rji_harvest_cursor *c, uint32_t group)
 {
+	c->group = group;
 	c->mine = NULL;
 	c->helping = false;
+	c->helped = 0;
 }
 
 /*
@@ -252,6 +345,7 @@ static bool take(struct rji_harvest *h, struct rji_harvest_cursor *c, const stru
 	span_p->region = w->region;
 	span_p->first_page = w->first_page + offset;
 	span_p->n_pages = left < r->span_pages ? left : r->span_pages;
+	span_p->node = span_node(r, w, number);
 	span_p->bits = c->bits;
 	n_words = rji_bitmap_words(span_p->n_pages);
 	memcpy(c->bits, r->pending + first, n_words * sizeof(uint64_t));
@@ -264,38 +358,86 @@ static bool take(struct rji_harvest *h, struct rji_harvest_cursor *c, const stru
 	return any;
 }
 
-/* The next span of one window. */
+/* The next span of one window, of those wanted. */
 static bool take_from(struct rji_harvest *h, struct rji_harvest_cursor *c, struct rji_window *w,
-		      struct rji_span *span_p)
+		      uint32_t wanted, struct rji_span *span_p)
 {
-	for (;;) {
-		uint32_t number = atomic_fetch_add_explicit(&w->next_span, 1, memory_order_relaxed);
+	uint32_t left = atomic_load_explicit(&w->left, memory_order_relaxed) & wanted;
 
-		if (number >= w->n_spans) {
-			atomic_fetch_sub_explicit(&w->next_span, 1, memory_order_relaxed);
-			return false;
-		}
-		if (take(h, c, w, number, span_p))
+	while (left) {
+		uint32_t number = (uint32_t)__builtin_ctz(left), bit = 1u << number;
+		uint32_t before = atomic_fetch_and_explicit(&w->left, ~bit, memory_order_relaxed);
+
+		if (before & bit && take(h, c, w, number, span_p))
 			return true;
+		left = before & wanted & ~bit;
 	}
+	return false;
 }
 
-/* Open the next window nobody has. 1, 0: none left, or negative. */
-static int open_window(struct rji_harvest *h, struct rji_harvest_cursor *c, struct rj_error *err)
+/* Another lane is re-arming it: less than a millisecond. False: the round was aborted meanwhile. */
+static bool await_opened(const struct rji_harvest *h, const struct rji_window *w)
 {
-	uint32_t number = atomic_fetch_add_explicit(&h->next_window, 1, memory_order_relaxed);
+	while (!atomic_load_explicit(&w->opened, memory_order_acquire)) {
+		if (atomic_load_explicit(&h->abort, memory_order_acquire))
+			return false;
+		sched_yield();
+	}
+	return true;
+}
+
+static int open_window(struct rji_harvest *h, struct rji_window *w, struct rj_error *err)
+{
 	int ret;
 
-	if (number >= h->n_windows)
-		return 0;
-	c->mine = &h->windows[number];
-	ret = rearm(h, c->mine, err);
+	if (atomic_exchange_explicit(&w->claimed, true, memory_order_relaxed))
+		return await_opened(h, w) ? 0 : -ECANCELED;
+	ret = rearm(h, w, err);
 	if (ret < 0)
 		return ret;
-	/* Pairs with help(): whoever sees it open sees the pending bits as rearm() left them. */
-	atomic_store_explicit(&c->mine->opened, true, memory_order_release);
+	/* Pairs with await_opened() and help(): who sees it open sees pending as rearm() left it. */
+	atomic_store_explicit(&w->opened, true, memory_order_release);
 	atomic_fetch_sub_explicit(&h->n_unopened, 1, memory_order_release);
+	return 0;
+}
+
+/* The next window of a queue. 1, 0: none left, or negative. */
+static int next_of_queue(struct rji_harvest *h, struct rji_harvest_cursor *c, uint32_t queue,
+			 struct rj_error *err)
+{
+	struct rji_window_queue *q = &h->queue[queue];
+	uint32_t turn, number;
+	int ret;
+
+	if (atomic_load_explicit(&q->next, memory_order_relaxed) >= q->n)
+		return 0;
+	turn = atomic_fetch_add_explicit(&q->next, 1, memory_order_relaxed);
+	if (turn >= q->n)
+		return 0;
+	number = q->number ? q->number[turn] : turn;
+	c->wanted = UINT32_MAX;
+	if (queue != c->group || h->n_groups > 1)
+		c->wanted = spans_of_group(h, &h->windows[number], queue);
+	ret = open_window(h, &h->windows[number], err);
+	if (ret < 0)
+		return ret;
+	c->mine = &h->windows[number];
 	return 1;
+}
+
+/* A window of its own group's, of nobody's, of the other groups'. The same results. */
+static int next_window(struct rji_harvest *h, struct rji_harvest_cursor *c, struct rj_error *err)
+{
+	int ret = next_of_queue(h, c, c->group, err);
+
+	if (ret || h->n_groups == 1)
+		return ret;
+	ret = next_of_queue(h, c, RJI_ANY_GROUP, err);
+	if (!ret)
+		atomic_store_explicit(&h->helped, true, memory_order_relaxed);
+	for (uint32_t i = 1; !ret && i < h->n_groups; i++)
+		ret = next_of_queue(h, c, (c->group + i) % h->n_groups, err);
+	return ret;
 }
 
 /* Take a span out of another lane's window. False: the round has no more. */
@@ -306,16 +448,17 @@ static bool help(struct rji_harvest *h, struct rji_harvest_cursor *c, struct rji
 		 * Read before looking: a window that is opened later is then seen by the next turn.
 		 */
 		bool all_open = !atomic_load_explicit(&h->n_unopened, memory_order_acquire);
+		bool all_done = true;
 
-		for (uint32_t i = 0; i < h->n_windows; i++) {
+		for (uint32_t i = c->helped; i < h->n_windows; i++) {
 			struct rji_window *w = &h->windows[i];
+			bool open = atomic_load_explicit(&w->opened, memory_order_acquire);
 
-			if (atomic_load_explicit(&w->opened, memory_order_acquire) &&
-			    atomic_load_explicit(&w->next_span, memory_order_relaxed) <
-				    w->n_spans &&
-			    take_from(h, c, w, span_p)) {
+			if (open && take_from(h, c, w, UINT32_MAX, span_p))
 				return true;
-			}
+			all_done = all_done && open;
+			if (all_done)
+				c->helped = i + 1;
 		}
 		if (all_open || atomic_load_explicit(&h->abort, memory_order_acquire))
 			return false;
@@ -331,10 +474,10 @@ int rji_harvest_next(struct rji_harvest *h, struct rji_harvest_cursor *c, struct
 
 		if (atomic_load_explicit(&h->abort, memory_order_acquire))
 			return -ECANCELED;
-		if (c->mine && take_from(h, c, c->mine, span_p))
+		if (c->mine && take_from(h, c, c->mine, c->wanted, span_p))
 			return 1;
 		c->mine = NULL;
-		ret = c->helping ? 0 : open_window(h, c, err);
+		ret = c->helping ? 0 : next_window(h, c, err);
 		if (ret < 0)
 			return ret;
 		if (ret > 0)

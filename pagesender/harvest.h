@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "base/fail.h"
+#include "numa/residency.h"
 #include "pagesender/hold.h"
 #include "pagesender/pageset.h"
 
@@ -27,15 +28,30 @@
  *
  * A window is then shared span by span: the lane that opened it works through it, and lanes which
  * find no window left help. A span has one lane per round, so a page is never in flight twice.
+ *
+ * On a machine of several nodes lanes and spans belong to groups, by the node they are near to. Each
+ * group has a queue of the windows in which it has spans; one more has those with spans of no known
+ * node, which are everybody's. A lane takes its own group's spans, then the other groups' windows,
+ * then helps. With one group all this is a single queue of all windows.
  */
+
+#define RJI_ANY_GROUP RJI_MAX_NODES /* the queue of spans that are everybody's */
+#define RJI_MAX_WINDOW_SPANS 32u
 
 struct rji_window {
 	uint32_t region;
 	uint32_t n_spans;
 	uint64_t first_page;
 	uint64_t n_pages;
-	atomic_uint next_span; /* to be taken; meaningful once opened */
+	_Atomic uint32_t left; /* bit a span: to be taken; meaningful once opened */
+	atomic_bool claimed;   /* a lane is re-arming it, or has */
 	atomic_bool opened;    /* re-armed: its spans may be taken */
+};
+
+struct rji_window_queue {
+	atomic_uint next;
+	uint32_t n;
+	uint32_t *number; /* of windows; NULL: all in order, where there is one group */
 };
 
 /* What a lane may read and send now. */
@@ -43,6 +59,7 @@ struct rji_span {
 	uint32_t region;
 	uint64_t first_page; /* a multiple of 64 */
 	uint64_t n_pages;
+	uint8_t node;	/* its place in the topology, or RJI_NODE_UNKNOWN */
 	uint64_t *bits; /* the pages to send, bit 0 is first_page; the lane's until its next
 			 * span */
 };
@@ -53,9 +70,12 @@ struct rji_harvest {
 	struct rji_window *windows; /* of this round, those with something pending */
 	uint32_t n_windows;
 	uint32_t max_windows;
-	atomic_uint next_window;
+	uint32_t n_groups;
+	uint8_t group_of[RJI_NODE_UNKNOWN + 1]; /* by node */
+	struct rji_window_queue queue[RJI_ANY_GROUP + 1];
 	atomic_uint n_unopened; /* windows whose re-arming is not over */
 	atomic_bool abort;	/* a lane failed: the others stop at the next span */
+	atomic_bool helped;	/* a lane had no work of its own group left */
 	_Atomic uint64_t collect_max_ns;
 	_Atomic uint64_t rearm_max_ns;
 };
@@ -70,6 +90,13 @@ struct rji_dirt {
 
 int rji_harvest_init(struct rji_harvest *h, struct rji_pageset *set, struct rji_holds *holds);
 void rji_harvest_fini(struct rji_harvest *h);
+
+/*
+ * Control thread, before the first round: spans on a node belong to a group of lanes, 0 to n_groups
+ * - 1. Without this call, and without nodes in the page set, there is one group. -ENOMEM.
+ */
+int rji_harvest_set_groups(struct rji_harvest *h, uint32_t n_groups,
+			   const uint8_t group_of_node[RJI_MAX_NODES]);
 
 /* Control thread, between rounds: ask all trackers; forgets nothing. RJ_E_TRACKER. */
 int rji_harvest_collect(struct rji_harvest *h, struct rji_dirt *dirt_p, struct rj_error *err);
@@ -90,12 +117,16 @@ void rji_harvest_fenced(struct rji_harvest *h);
 
 /* Where a lane stands in a round. */
 struct rji_harvest_cursor {
-	struct rji_window *mine; /* the window it opened, NULL: none */
+	uint32_t group;
+	struct rji_window *mine; /* the window it works through, NULL: none */
+	uint32_t wanted;	 /* its spans that are this lane's to take */
 	bool helping;
+	uint32_t helped; /* windows before this one have nothing left */
 	uint64_t bits[RJI_SPAN_MAX_WORDS];
 };
 
-void rji_harvest_cursor_init(struct rji_harvest_cursor *c);
+/* group: whose spans come first. */
+void rji_harvest_cursor_init(struct rji_harvest_cursor *c, uint32_t group);
 
 /*
  * Lane: the next span of this round. 1; 0: the round has no more; RJ_E_TRACKER; -ECANCELED:

@@ -114,7 +114,7 @@ int rji_lane_send_round(struct rji_lane_sender *lane)
 	int ret;
 
 	memset(&lane->round, 0, sizeof(lane->round));
-	rji_harvest_cursor_init(&lane->cursor);
+	rji_harvest_cursor_init(&lane->cursor, lane->group);
 	rji_holds_enter(lane->holds, lane->number);
 	ret = send_spans(lane);
 	lane->round.sent_at_ns = rji_now_ns();

@@ -30,6 +30,7 @@ struct rji_lane_totals {
  */
 struct rji_lane_sender {
 	uint32_t number;
+	uint32_t group; /* whose spans it takes first */
 	const struct rji_transport_ops *ops;
 	struct rji_lane *link; /* the transport's; NULL until connected */
 	struct rji_harvest *harvest;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bitmap.h"
+#include "numa/residency.h"
 
 static uint64_t max_u64(uint64_t a, uint64_t b)
 {
@@ -17,6 +18,7 @@ static void region_fini(struct rji_pageset_region *r)
 	rji_bitmap_free(r->pending, r->n_pages);
 	rji_bitmap_free(r->unfenced, r->n_pages);
 	rji_bitmap_free((uint64_t *)r->marked, r->n_pages);
+	free(r->span_node);
 	free(r->may_pend);
 	free((void *)r->may_mark);
 }
@@ -88,13 +90,52 @@ void rji_pageset_unfenced_to_pending(struct rji_pageset *set)
 	}
 }
 
+static uint64_t n_spans(const struct rji_pageset_region *r)
+{
+	return (r->n_pages + r->span_pages - 1) / r->span_pages;
+}
+
+/* The last span may be short. */
+static void add_bytes(const struct rji_pageset_region *r, uint64_t node_bytes[RJI_MAX_NODES])
+{
+	uint64_t left = r->len_bytes, span_bytes = r->span_pages << r->page_shift;
+
+	for (uint64_t i = 0; left; i++) {
+		uint64_t bytes = left < span_bytes ? left : span_bytes;
+
+		if (r->span_node[i] != RJI_NODE_UNKNOWN)
+			node_bytes[r->span_node[i]] += bytes;
+		left -= bytes;
+	}
+}
+
+int rji_pageset_locate(struct rji_pageset *set, const struct rji_topology *t,
+		       uint64_t node_bytes[RJI_MAX_NODES])
+{
+	memset(node_bytes, 0, RJI_MAX_NODES * sizeof(*node_bytes));
+	for (uint32_t i = 0; i < set->n_regions; i++) {
+		struct rji_pageset_region *r = &set->region[i];
+
+		if (!r->span_node)
+			r->span_node = malloc(n_spans(r));
+		if (!r->span_node)
+			return -ENOMEM;
+		if (rji_residency_ask(t, r->host, r->len_bytes, r->span_pages << r->page_shift,
+				      r->span_node) < 0)
+			return 0; /* nor does it for the others, all of whose spans stay unknown */
+		add_bytes(r, node_bytes);
+	}
+	return 0;
+}
+
 uint64_t rji_pageset_metadata_bytes(const struct rji_pageset *set)
 {
 	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < set->n_regions; i++)
 		bytes += 3 * set->region[i].n_words * sizeof(uint64_t) +
-			 2 * set->region[i].n_windows;
+			 2 * set->region[i].n_windows +
+			 (set->region[i].span_node ? n_spans(&set->region[i]) : 0);
 	return bytes;
 }
 

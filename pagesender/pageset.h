@@ -8,6 +8,7 @@
 #include <ramjet/session.h>
 
 #include "base/fail.h"
+#include "numa/topology.h"
 #include "pagesender/dirty/plain.h"
 
 /*
@@ -41,6 +42,7 @@ struct rji_pageset_region {
 	uint64_t window_pages; /* a multiple of span_pages */
 	uint64_t *pending;
 	uint64_t *unfenced;
+	uint8_t *span_node; /* of each span; NULL: not asked for */
 	rji_plain_word *marked;
 	uint32_t window_shift; /* window_pages, a power of two */
 	uint32_t n_windows;
@@ -75,6 +77,13 @@ void rji_pageset_all_pending(struct rji_pageset *set);
 
 /* What was not fenced is pending again; no lane is at work. */
 void rji_pageset_unfenced_to_pending(struct rji_pageset *set);
+
+/*
+ * Ask the kernel on which node each span lies; node_bytes gets the bytes known to be on each. Takes
+ * some tens of milliseconds for hundreds of GB. 0 also where the kernel does not tell; -ENOMEM.
+ */
+int rji_pageset_locate(struct rji_pageset *set, const struct rji_topology *t,
+		       uint64_t node_bytes[RJI_MAX_NODES]);
 
 /* Bytes used for bitmaps. */
 uint64_t rji_pageset_metadata_bytes(const struct rji_pageset *set);

@@ -41,6 +41,7 @@ static struct rji_pageset set;
 static struct rji_holds holds;
 static struct rji_harvest harvest;
 static uint32_t round_number;
+static uint32_t n_groups = 1; /* of lanes; changes between phases */
 static pthread_barrier_t begin, end;
 static atomic_bool quit;
 static atomic_int n_busy; /* writers and the holder */
@@ -167,7 +168,7 @@ static void *lane_thread(void *arg)
 		pthread_barrier_wait(&begin);
 		if (atomic_load(&quit))
 			return NULL;
-		rji_harvest_cursor_init(&c);
+		rji_harvest_cursor_init(&c, lane % n_groups);
 		rji_holds_enter(&holds, lane);
 		while (rji_harvest_next(&harvest, &c, &span, &err) == 1) {
 			send_span(&span, lane);
@@ -211,6 +212,21 @@ static uint64_t send_round(struct rj_error *err)
 	rji_harvest_fenced(&harvest);
 	free(before);
 	return dirt.pending_pages;
+}
+
+/* Spans of two nodes and of none, mixed within windows; lanes of two groups. */
+static void set_groups(void)
+{
+	static const uint8_t group_of_node[RJI_MAX_NODES] = { 0, 1 };
+	static const uint8_t node[] = { 0, 1, RJI_NODE_UNKNOWN, 1, 0 };
+	struct rji_pageset_region *r = &set.region[0];
+
+	r->span_node = malloc(r->n_pages / r->span_pages + 1);
+	for (uint64_t i = 0; i <= r->n_pages / r->span_pages; i++)
+		r->span_node[i] = node[i % 5];
+	n_groups = 2;
+	if (rji_harvest_set_groups(&harvest, n_groups, group_of_node) < 0)
+		fail("no memory for the groups", 0);
 }
 
 static void set_up(void)
@@ -263,8 +279,11 @@ int main(void)
 	pthread_barrier_init(&end, NULL, N_LANES + 1);
 	for (uintptr_t i = 0; i < N_LANES; i++)
 		pthread_create(&lane[i], NULL, lane_thread, (void *)i);
-	for (uint32_t phase = 0; phase < N_PHASES && !failures; phase++)
+	for (uint32_t phase = 0; phase < N_PHASES && !failures; phase++) {
+		if (phase == N_PHASES / 2)
+			set_groups();
 		run_phase(&err, phase);
+	}
 	atomic_store(&quit, true);
 	pthread_barrier_wait(&begin);
 	for (int i = 0; i < N_LANES; i++) {

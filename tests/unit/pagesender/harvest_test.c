@@ -131,7 +131,7 @@ static int send_round(struct sent *sent)
 
 	memset(sent, 0, sizeof(*sent));
 	rji_harvest_begin_round(&harvest);
-	rji_harvest_cursor_init(&c);
+	rji_harvest_cursor_init(&c, 0);
 	while ((ret = rji_harvest_next(&harvest, &c, &span, &err)) == 1) {
 		const struct rji_pageset_region *r = &set.region[span.region];
 
@@ -239,8 +239,8 @@ Test(harvest, lane_that_finds_no_window_helps_with_anothers)
 
 	rji_pageset_pend(&set.region[0], 0, 16384);
 	cr_assert_eq(rji_harvest_begin_round(&harvest), 1);
-	rji_harvest_cursor_init(&mine);
-	rji_harvest_cursor_init(&helper);
+	rji_harvest_cursor_init(&mine, 0);
+	rji_harvest_cursor_init(&helper, 0);
 	for (int i = 0; i < 16; i++) {
 		cr_assert_eq(rji_harvest_next(&harvest, &mine, &a, &err), 1);
 		cr_assert_eq(rji_harvest_next(&harvest, &helper, &b, &err), 1);
@@ -249,6 +249,148 @@ Test(harvest, lane_that_finds_no_window_helps_with_anothers)
 	cr_assert_eq(rji_harvest_next(&harvest, &helper, &b, &err), 0);
 	cr_assert_eq(rji_harvest_next(&harvest, &mine, &a, &err), 0);
 	cr_assert_eq(fake->n_rearms, 1);
+}
+
+/* --- several nodes: spans and lanes belong to groups --- */
+
+/* Region 0 has 79 spans in three windows. Node of each: as the string says, '?' unknown. */
+static void set_nodes(const char *pattern, uint32_t n_groups)
+{
+	static const uint8_t group_of_node[RJI_MAX_NODES] = { 0, 1, 1 };
+
+	for (uint32_t i = 0; i < 3; i++) {
+		struct rji_pageset_region *r = &set.region[i];
+		uint64_t n = (r->n_pages + r->span_pages - 1) / r->span_pages;
+
+		r->span_node = malloc(n);
+		for (uint64_t k = 0; k < n; k++) {
+			char node = pattern[k % strlen(pattern)];
+
+			r->span_node[k] = node == '?' ? RJI_NODE_UNKNOWN : (uint8_t)(node - '0');
+		}
+	}
+	cr_assert_eq(rji_harvest_set_groups(&harvest, n_groups, group_of_node), 0);
+}
+
+static uint8_t group_of(const struct rji_span *span)
+{
+	return span->node == 0 ? 0 : span->node == RJI_NODE_UNKNOWN ? RJI_ANY_GROUP : 1;
+}
+
+/* What a lane of a group gets, as one letter a span: 'o' its own, 'a' anybody's, 'h' help. */
+static size_t take_all(uint32_t group, char *order, uint64_t *n_pages)
+{
+	struct rji_harvest_cursor c;
+	struct rji_span span;
+	size_t n = 0;
+
+	rji_harvest_cursor_init(&c, group);
+	while (rji_harvest_next(&harvest, &c, &span, &err) == 1) {
+		const struct rji_pageset_region *r = &set.region[span.region];
+
+		cr_assert_eq(span.node, r->span_node[span.first_page / r->span_pages]);
+		order[n++] = group_of(&span) == group		? 'o'
+			     : group_of(&span) == RJI_ANY_GROUP ? 'a'
+								: 'h';
+		*n_pages += rji_bitmap_weight(span.bits, rji_bitmap_words(span.n_pages));
+	}
+	order[n] = '\0';
+	return n;
+}
+
+Test(harvest, lane_takes_its_own_nodes_spans_then_nobodys_then_helps)
+{
+	static const char *const patterns[] = { "0",
+						"1",
+						"01",
+						"0000000011111111",
+						"01?2",
+						"?",
+						"00000000000000000000000000000000"
+						"11111111111111111111111111111111" };
+
+	set_nodes("0", 2);
+	for (size_t i = 0; i < sizeof(patterns) / sizeof(*patterns); i++) {
+		for (uint32_t group = 0; group < 2; group++) {
+			char order[128];
+			uint64_t n_pages = 0;
+			size_t n;
+
+			for (uint32_t k = 0; k < 3; k++)
+				free(set.region[k].span_node);
+			set_nodes(patterns[i], 2);
+			rji_pageset_all_pending(&set);
+			rji_harvest_begin_round(&harvest);
+			n = take_all(group, order, &n_pages);
+			cr_assert_eq(n, 79 + 2 + 1);
+			cr_assert_eq(n_pages, 40101, "every page once");
+			cr_assert_null(strstr(order, "ao"), "%s: %s", patterns[i], order);
+			cr_assert_null(strstr(order, "ho"), "%s: %s", patterns[i], order);
+			cr_assert_null(strstr(order, "ha"), "%s: %s", patterns[i], order);
+			cr_assert_eq(harvest.n_unopened, 0);
+			rji_harvest_fenced(&harvest);
+		}
+	}
+	cr_assert(harvest.helped);
+}
+
+/* Two lanes in turn, each with half of the memory: neither helps while the other has work. */
+Test(harvest, lanes_of_two_nodes_share_a_mixed_window_and_each_keeps_to_its_own)
+{
+	struct rji_harvest_cursor lane[2];
+	struct rji_span span;
+
+	set_nodes("01", 2);
+	rji_bitmap_set_range(set.region[0].pending, 0, 16384);
+	set.region[0].may_pend[0] = 1;
+	cr_assert_eq(rji_harvest_begin_round(&harvest), 1);
+	rji_harvest_cursor_init(&lane[0], 0);
+	rji_harvest_cursor_init(&lane[1], 1);
+	for (uint32_t turn = 0; turn < 32; turn++) {
+		cr_assert_eq(rji_harvest_next(&harvest, &lane[turn % 2], &span, &err), 1);
+		cr_assert_eq(span.node, turn % 2);
+		cr_assert_not(harvest.helped);
+	}
+	cr_assert_eq(rji_harvest_next(&harvest, &lane[0], &span, &err), 0);
+	cr_assert_eq(rji_harvest_next(&harvest, &lane[1], &span, &err), 0);
+	cr_assert_eq(fake->n_rearms, 1, "the window is re-armed once, by who comes first");
+}
+
+/* A tracker finds pages while re-arming, in a span that was in nobody's queue. */
+Test(harvest, pages_found_by_rearming_in_another_nodes_span_are_sent_too)
+{
+	char order[128];
+	uint64_t n_pages = 0;
+
+	set_nodes("01", 2);
+	fake->dirty[0][0] = 1;				   /* span 0, node 0 */
+	fake->finds[0][set.region[0].span_pages / 64] = 2; /* span 1, node 1 */
+	collect();
+	cr_assert_eq(rji_harvest_begin_round(&harvest), 1);
+	cr_assert_eq(take_all(0, order, &n_pages), 2);
+	cr_assert_str_eq(order, "oh");
+	cr_assert_eq(n_pages, 2);
+}
+
+Test(harvest, without_nodes_several_groups_share_everything)
+{
+	char order[128];
+	uint64_t n_pages = 0;
+
+	set_nodes("?", 2);
+	for (uint32_t i = 0; i < 3; i++) {
+		free(set.region[i].span_node);
+		set.region[i].span_node = NULL;
+	}
+	rji_pageset_all_pending(&set);
+	rji_harvest_begin_round(&harvest);
+	for (int i = 0; i < 3; i++)
+		set.region[i].span_node = calloc(100, 1); /* take_all() looks */
+	for (int i = 0; i < 3; i++)
+		memset(set.region[i].span_node, RJI_NODE_UNKNOWN, 100);
+	cr_assert_eq(take_all(1, order, &n_pages), 82);
+	cr_assert_eq(n_pages, 40101);
+	cr_assert_eq(strspn(order, "a"), 82);
 }
 
 Test(harvest, windows_with_nothing_pending_are_not_touched)
@@ -394,7 +536,7 @@ Test(harvest, abort_ends_a_round_and_the_next_begins_anew)
 
 	rji_pageset_all_pending(&set);
 	rji_harvest_begin_round(&harvest);
-	rji_harvest_cursor_init(&c);
+	rji_harvest_cursor_init(&c, 0);
 	cr_assert_eq(rji_harvest_next(&harvest, &c, &span, &err), 1);
 	harvest.abort = true;
 	cr_assert_eq(rji_harvest_next(&harvest, &c, &span, &err), -ECANCELED);

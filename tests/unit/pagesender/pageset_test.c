@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <string.h>
+#include <sys/mman.h>
 
 #include <criterion/criterion.h>
 
 #include "base/bitmap.h"
+#include "numa/residency.h"
 #include "pagesender/pageset.h"
 
 static struct rji_pageset set;
@@ -88,6 +90,36 @@ Test(pageset, unfenced_joins_pending)
 	cr_assert_eq(a->pending[1], 1);
 	cr_assert_eq(b->pending[0], 1);
 	cr_assert_eq(a->unfenced[0] | a->unfenced[1] | b->unfenced[0], 0);
+}
+
+Test(pageset, bytes_are_counted_by_node_and_the_last_span_is_short)
+{
+	uint64_t len = (5ull << 20) + 4096, node_bytes[RJI_MAX_NODES];
+	uint8_t *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct rji_topology *t = NULL;
+	struct rji_pageset_region *r;
+	uint64_t before;
+
+	cr_assert_neq(mem, MAP_FAILED);
+	cr_assert_eq(madvise(mem, len, MADV_NOHUGEPAGE), 0);
+	cr_assert_eq(rji_topology_create(NULL, &t, NULL), 0);
+	r = add("a", len, 4096);
+	r->host = (char *)mem;
+	before = rji_pageset_metadata_bytes(&set);
+	mem[0] = mem[4ull << 20] = 1; /* the first span and the last, of 1 MiB and a page */
+	cr_assert_eq(rji_pageset_locate(&set, t, node_bytes), 0);
+	cr_assert_eq(rji_pageset_metadata_bytes(&set), before + 3);
+	cr_assert_eq(r->span_node[1], RJI_NODE_UNKNOWN);
+	if (r->span_node[0] != RJI_NODE_UNKNOWN) { /* else the kernel may not be asked here */
+		uint64_t sum = 0;
+
+		for (uint32_t i = 0; i < RJI_MAX_NODES; i++)
+			sum += node_bytes[i];
+		cr_assert_eq(sum, (3ull << 20) + 4096);
+	}
+	cr_assert_eq(rji_pageset_locate(&set, t, node_bytes), 0, "again");
+	munmap(mem, len);
+	rji_topology_destroy(&t);
 }
 
 /* What rj_mark_dirty() says, and which pages of ten it marks: [first, end). */
