@@ -47,6 +47,61 @@ uint64_t rji_bitmap_weight(const uint64_t *map, uint64_t n_words)
 	return weight;
 }
 
+/* n (1 to 64) bits from any position; reads no word that none of them is in. */
+static uint64_t load_bits(const uint64_t *map, uint64_t bit, unsigned int n)
+{
+	unsigned int shift = bit % RJI_WORD_BITS;
+	uint64_t v = map[bit / RJI_WORD_BITS] >> shift;
+
+	if (shift && shift + n > RJI_WORD_BITS)
+		v |= map[bit / RJI_WORD_BITS + 1] << (RJI_WORD_BITS - shift);
+	return v & rji_word_mask(0, n);
+}
+
+static bool or_words(uint64_t *dst, const uint64_t *src, uint64_t n_words)
+{
+	uint64_t any = 0;
+
+	for (uint64_t i = 0; i < n_words; i++) {
+		if (src[i])
+			dst[i] |= src[i];
+		any |= src[i];
+	}
+	return any;
+}
+
+bool rji_bitmap_or_range(uint64_t *dst, uint64_t dst_bit, const uint64_t *src, uint64_t src_bit,
+			 uint64_t n)
+{
+	uint64_t any = 0;
+
+	if (dst_bit % RJI_WORD_BITS == 0 && src_bit % RJI_WORD_BITS == 0) {
+		uint64_t whole = n / RJI_WORD_BITS * RJI_WORD_BITS;
+
+		any = or_words(dst + dst_bit / RJI_WORD_BITS, src + src_bit / RJI_WORD_BITS,
+			       whole / RJI_WORD_BITS);
+		dst_bit += whole;
+		src_bit += whole;
+		n -= whole;
+	}
+	while (n) {
+		unsigned int shift = dst_bit % RJI_WORD_BITS;
+		unsigned int step = RJI_WORD_BITS - shift;
+		uint64_t v;
+
+		if (step > n)
+			step = (unsigned int)n;
+		v = load_bits(src, src_bit, step);
+		any |= v;
+		if (v)
+			dst[dst_bit / RJI_WORD_BITS] |= v << shift;
+		dst_bit += step;
+		src_bit += step;
+		n -= step;
+	}
+	return any;
+}
+
 /* The first bit at or after bit, below end, whose value is wanted; end if there is none. */
 static uint64_t next_bit(const uint64_t *map, uint64_t bit, uint64_t end, bool wanted)
 {

@@ -34,6 +34,10 @@ static inline void rji_bitmap_set(uint64_t *map, uint64_t bit)
 void rji_bitmap_set_range(uint64_t *map, uint64_t first, uint64_t n);
 void rji_bitmap_clear_range(uint64_t *map, uint64_t first, uint64_t n);
 
+/* dst[dst_bit...] |= src[src_bit...], n bits. Whether any was set in src. */
+bool rji_bitmap_or_range(uint64_t *dst, uint64_t dst_bit, const uint64_t *src, uint64_t src_bit,
+			 uint64_t n);
+
 /* Number of bits set in whole words. */
 uint64_t rji_bitmap_weight(const uint64_t *map, uint64_t n_words);
 

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 #include "base/bitmap.h"
 
@@ -36,18 +35,12 @@
  * costs next to nothing and the pages get protected window by window as they are first re-armed.
  */
 
-#define PAGE_BYTES 4096ull
-#define NO_REGION UINT32_MAX
 /* Pages a CLEAR call covers at most, which bounds the stack; a call costs the guest a TLB flush. */
 #define CLEAR_PAGES (64u * 1024)
 
 struct log_slot {
-	struct rj_kvm_slot s;
-	uint32_t region;     /* NO_REGION until attach found one */
-	uint64_t first_page; /* of the region */
-	uint64_t n_pages;
+	struct rji_kvm_slot k;
 	uint64_t *bits; /* what KVM_GET_DIRTY_LOG copied */
-	bool logging;
 };
 
 struct kvm_log {
@@ -58,98 +51,19 @@ struct kvm_log {
 	struct log_slot slots[];
 };
 
-static int kvm_ioctl(int fd, unsigned long request, void *arg)
-{
-	int ret;
-
-	do
-		ret = ioctl(fd, request, arg);
-	while (ret < 0 && errno == EINTR);
-	return ret < 0 ? -errno : ret;
-}
-
-/* n (1 to 64) bits from any position; reads no word that none of them is in. */
-static uint64_t load_bits(const uint64_t *map, uint64_t bit, unsigned int n)
-{
-	unsigned int shift = bit % RJI_WORD_BITS;
-	uint64_t v = map[bit / RJI_WORD_BITS] >> shift;
-
-	if (shift && shift + n > RJI_WORD_BITS)
-		v |= map[bit / RJI_WORD_BITS + 1] << (RJI_WORD_BITS - shift);
-	return v & rji_word_mask(0, n);
-}
-
-/* dst[dst_bit...] |= src[src_bit...], n bits. Whether any was set. */
-static bool or_bits(uint64_t *dst, uint64_t dst_bit, const uint64_t *src, uint64_t src_bit,
-		    uint64_t n)
-{
-	uint64_t any = 0;
-
-	while (n) {
-		unsigned int shift = dst_bit % RJI_WORD_BITS;
-		unsigned int step = RJI_WORD_BITS - shift;
-		uint64_t v;
-
-		if (step > n)
-			step = (unsigned int)n;
-		v = load_bits(src, src_bit, step);
-		any |= v;
-		if (v)
-			dst[dst_bit / RJI_WORD_BITS] |= v << shift;
-		dst_bit += step;
-		src_bit += step;
-		n -= step;
-	}
-	return any;
-}
-
-/* The pages of a slot that lie in [first_page, first_page + n_pages) of a region. False: none. */
-static bool intersect(const struct log_slot *ls, uint32_t region, uint64_t first_page,
-		      uint64_t n_pages, uint64_t *from_p, uint64_t *to_p)
-{
-	uint64_t from = first_page > ls->first_page ? first_page : ls->first_page;
-	uint64_t end = first_page + n_pages, slot_end = ls->first_page + ls->n_pages;
-	uint64_t to = end < slot_end ? end : slot_end;
-
-	if (ls->region != region || from >= to)
-		return false;
-	*from_p = from - ls->first_page;
-	*to_p = to - ls->first_page;
-	return true;
-}
-
 static int attach_slot(struct log_slot *ls, uint32_t region, const struct rj_region *r, char *why,
 		       size_t why_bytes)
 {
-	uintptr_t start = (uintptr_t)ls->s.host, end = start + ls->s.len_bytes;
-	uintptr_t r_start = (uintptr_t)r->host, r_end = r_start + r->len_bytes;
+	int ret = rji_kvm_slot_attach(&ls->k, region, r, why, why_bytes);
 
-	if (ls->region == region) /* of a session before this one */
-		ls->region = NO_REGION;
-	if (end <= r_start || start >= r_end)
-		return 0;
-	if (start < r_start || end > r_end) {
-		snprintf(
-			why, why_bytes,
-			"KVM slot %u reaches past the end of region %s: add its memory as one region",
-			ls->s.slot, r->name);
-		return -EINVAL;
-	}
-	if (r->page_bytes != PAGE_BYTES) {
-		snprintf(why, why_bytes, "KVM logs pages of 4096 bytes, region %s has %u: set 4096",
-			 r->name, r->page_bytes);
-		return -EINVAL;
-	}
-	if (!ls->bits)
-		ls->bits = rji_bitmap_alloc(ls->n_pages);
-	if (!ls->bits) {
-		snprintf(why, why_bytes, "no memory for the dirty bitmap of KVM slot %u",
-			 ls->s.slot);
-		return -ENOMEM;
-	}
-	ls->region = region;
-	ls->first_page = (start - r_start) / PAGE_BYTES;
-	return 1;
+	if (ret <= 0 || ls->bits)
+		return ret;
+	ls->bits = rji_bitmap_alloc(ls->k.n_pages);
+	if (ls->bits)
+		return ret;
+	ls->k.region = RJI_KVM_NO_REGION;
+	snprintf(why, why_bytes, "no memory for the dirty bitmap of KVM slot %u", ls->k.s.slot);
+	return -ENOMEM;
 }
 
 static int log_attach(void *t, uint32_t region, const struct rj_region *r, char *why,
@@ -168,30 +82,13 @@ static int log_attach(void *t, uint32_t region, const struct rj_region *r, char 
 	return covered;
 }
 
-static int set_logging(struct kvm_log *log, struct log_slot *ls, bool on)
-{
-	struct kvm_userspace_memory_region m = {
-		.slot = ls->s.slot,
-		.flags = ls->s.flags | (on ? KVM_MEM_LOG_DIRTY_PAGES : 0),
-		.guest_phys_addr = ls->s.gpa,
-		.memory_size = ls->s.len_bytes,
-		.userspace_addr = (uintptr_t)ls->s.host,
-	};
-	int ret = log->kvm(log->vm_fd, KVM_SET_USER_MEMORY_REGION, &m);
-
-	if (ret < 0)
-		return ret;
-	ls->logging = on;
-	return 0;
-}
-
 static int log_stop(void *t)
 {
 	struct kvm_log *log = t;
 	int ret = 0;
 
 	for (uint32_t i = 0; i < log->n_slots; i++) {
-		int one = log->slots[i].logging ? set_logging(log, &log->slots[i], false) : 0;
+		int one = rji_kvm_slot_log(log->kvm, log->vm_fd, &log->slots[i].k, false);
 
 		ret = ret ? ret : one;
 	}
@@ -209,8 +106,7 @@ static int log_start(void *t)
 	int ret = log->kvm(log->vm_fd, KVM_ENABLE_CAP, &cap);
 
 	for (uint32_t i = 0; i < log->n_slots && ret >= 0; i++)
-		if (log->slots[i].region != NO_REGION)
-			ret = set_logging(log, &log->slots[i], true);
+		ret = rji_kvm_slot_log(log->kvm, log->vm_fd, &log->slots[i].k, true);
 	if (ret < 0)
 		log_stop(log);
 	return ret < 0 ? ret : 0;
@@ -224,15 +120,16 @@ static int log_collect(void *t, uint32_t region, uint64_t first_page, uint64_t n
 
 	for (uint32_t i = 0; i < log->n_slots; i++) {
 		struct log_slot *ls = &log->slots[i];
-		struct kvm_dirty_log get = { .slot = ls->s.slot, .dirty_bitmap = ls->bits };
+		struct kvm_dirty_log get = { .slot = ls->k.s.slot, .dirty_bitmap = ls->bits };
 		int ret;
 
-		if (!intersect(ls, region, first_page, n_pages, &from, &to))
+		if (!rji_kvm_slot_range(&ls->k, region, first_page, n_pages, &from, &to))
 			continue;
 		ret = log->kvm(log->vm_fd, KVM_GET_DIRTY_LOG, &get);
 		if (ret < 0)
 			return ret;
-		or_bits(bits, ls->first_page + from - first_page, ls->bits, from, to - from);
+		rji_bitmap_or_range(bits, ls->k.first_page + from - first_page, ls->bits, from,
+				    to - from);
 	}
 	return 0;
 }
@@ -247,12 +144,12 @@ static int clear_range(struct kvm_log *log, struct log_slot *ls, uint64_t from, 
 	uint64_t map[CLEAR_PAGES / RJI_WORD_BITS];
 	uint64_t first = from & ~(uint64_t)(RJI_WORD_BITS - 1);
 	uint64_t end = rji_bitmap_words(to) * RJI_WORD_BITS;
-	struct kvm_clear_dirty_log clear = { .slot = ls->s.slot, .first_page = first };
+	struct kvm_clear_dirty_log clear = { .slot = ls->k.s.slot, .first_page = first };
 
-	if (end > ls->n_pages)
-		end = ls->n_pages;
+	if (end > ls->k.n_pages)
+		end = ls->k.n_pages;
 	memset(map, 0, rji_bitmap_words(end - first) * sizeof(*map));
-	if (!or_bits(map, from - first, bits, bit, to - from))
+	if (!rji_bitmap_or_range(map, from - first, bits, bit, to - from))
 		return 0;
 	clear.num_pages = (uint32_t)(end - first);
 	clear.dirty_bitmap = map;
@@ -268,11 +165,11 @@ static int log_rearm(void *t, uint32_t region, uint64_t first_page, uint64_t n_p
 	for (uint32_t i = 0; i < log->n_slots; i++) {
 		struct log_slot *ls = &log->slots[i];
 
-		if (!intersect(ls, region, first_page, n_pages, &from, &to))
+		if (!rji_kvm_slot_range(&ls->k, region, first_page, n_pages, &from, &to))
 			continue;
 		while (from < to) {
 			uint64_t end = (from / CLEAR_PAGES + 1) * CLEAR_PAGES;
-			uint64_t bit = ls->first_page + from - first_page;
+			uint64_t bit = ls->k.first_page + from - first_page;
 			int ret;
 
 			if (end > to)
@@ -292,7 +189,7 @@ static void log_destroy(void *t)
 
 	log_stop(log);
 	for (uint32_t i = 0; i < log->n_slots; i++)
-		rji_bitmap_free(log->slots[i].bits, log->slots[i].n_pages);
+		rji_bitmap_free(log->slots[i].bits, log->slots[i].k.n_pages);
 	free(log);
 }
 
@@ -306,14 +203,6 @@ static const struct rj_tracker_ops log_ops = {
 	.rearm = log_rearm,
 	.destroy = log_destroy,
 };
-
-static bool slot_valid(const struct rj_kvm_slot *s)
-{
-	uint64_t all = s->gpa | s->len_bytes | (uintptr_t)s->host;
-
-	return s->host && s->len_bytes && all % PAGE_BYTES == 0 && s->gpa + s->len_bytes > s->gpa &&
-	       (uintptr_t)s->host + s->len_bytes > (uintptr_t)s->host;
-}
 
 /*
  * What this KVM offers, as KVM_DIRTY_LOG_ flags. With the dirty ring enabled, KVM_GET_DIRTY_LOG
@@ -346,7 +235,7 @@ int rji_kvm_log_create(rji_kvm_ioctl kvm, int vm_fd, const struct rj_kvm_slot *s
 	if (!slots || !n_slots || !tracker_p)
 		return -EINVAL;
 	for (uint32_t i = 0; i < n_slots; i++)
-		if (!slot_valid(&slots[i]))
+		if (!rji_kvm_slot_valid(&slots[i]))
 			return -EINVAL;
 	ret = probe(kvm, vm_fd, slots[0].slot, &protect);
 	if (ret < 0)
@@ -358,11 +247,8 @@ int rji_kvm_log_create(rji_kvm_ioctl kvm, int vm_fd, const struct rj_kvm_slot *s
 	log->vm_fd = vm_fd;
 	log->protect = protect;
 	log->n_slots = n_slots;
-	for (uint32_t i = 0; i < n_slots; i++) {
-		log->slots[i].s = slots[i];
-		log->slots[i].region = NO_REGION;
-		log->slots[i].n_pages = slots[i].len_bytes / PAGE_BYTES;
-	}
+	for (uint32_t i = 0; i < n_slots; i++)
+		rji_kvm_slot_init(&log->slots[i].k, &slots[i]);
 	ret = rj_tracker_create(&log_ops, log, tracker_p);
 	if (ret < 0)
 		free(log);
@@ -372,5 +258,5 @@ int rji_kvm_log_create(rji_kvm_ioctl kvm, int vm_fd, const struct rj_kvm_slot *s
 int rj_kvm_log_create(int vm_fd, const struct rj_kvm_slot *slots, uint32_t n_slots,
 		      struct rj_tracker **tracker_p)
 {
-	return rji_kvm_log_create(kvm_ioctl, vm_fd, slots, n_slots, tracker_p);
+	return rji_kvm_log_create(rji_kvm_ioctl_really, vm_fd, slots, n_slots, tracker_p);
 }
