@@ -42,6 +42,8 @@ static const struct bench_option options[] = {
 	BENCH_TEXT("workload", &o.workload_text, "W",
 		   "idle, uniform:RATE, hot:BYTES:RATE or sweep:RATE, RATE in bytes of pages "
 		   "dirtied a second (uniform:50M)"),
+	BENCH_CHOICE("tracker", &o.tracker_text, "log|ring",
+		     "how KVM tells what a kvm guest dirties (log)"),
 	BENCH_NUMBER("lanes", &o.n_lanes, "N", 1, RJ_MAX_LANES,
 		     "sender threads, each with its connection (chosen for this machine)"),
 	BENCH_NUMBER("max-downtime", &o.max_downtime_ms, "MS", 1, 2000000,
@@ -127,6 +129,10 @@ static int understand(char *why, size_t why_bytes)
 	}
 	if (o.prefault && o.kind == GUEST_MARKED && !o.listen) {
 		snprintf(why, why_bytes, "--prefault needs real memory; a marked guest has none");
+		return -EINVAL;
+	}
+	if (o.tracker_text && o.kind != GUEST_KVM && !o.listen) {
+		snprintf(why, why_bytes, "--tracker is about KVM: it needs a kvm guest");
 		return -EINVAL;
 	}
 	if (o.verify && o.kind == GUEST_MARKED && !o.listen) {

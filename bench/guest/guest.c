@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bench/guest/guest_impl.h"
+#include "bench/guest/kvm.h"
 
 #define TAG_GUEST 1u
 
@@ -191,7 +192,7 @@ void guest_detach(struct guest *g)
 const char *guest_tracking(const struct guest *g)
 {
 	if (g->o.kind == GUEST_KVM)
-		return "kvm dirty log";
+		return kvm_tracking(g);
 	return g->tracker ? "userfaultfd write-protection" : "rj_mark_dirty()";
 }
 

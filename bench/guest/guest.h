@@ -49,6 +49,9 @@ enum guest_memory_kind {
 	GUEST_MEMORY_HUGE,    /* anonymous, with transparent huge pages, as QEMU's default is */
 };
 
+/* How KVM tells what its vCPU writes. */
+enum guest_tracker { GUEST_TRACKER_LOG, GUEST_TRACKER_RING };
+
 struct guest_opts {
 	enum guest_kind kind;
 	uint64_t size_bytes; /* of guest RAM */
@@ -56,6 +59,8 @@ struct guest_opts {
 	uint64_t seed;
 	bool fill_all; /* no zero pages among those that are filled at first */
 	enum guest_memory_kind memory;
+	enum guest_tracker tracker; /* of this side; not in the description */
+	uint32_t ring_pages;	    /* tests: of the ring; 0: as many as KVM allows */
 	bool prefault;		    /* made empty: its memory is there, not only its addresses */
 	bool break_device_tracking; /* tests: device writes are not announced: the loss must show */
 };
@@ -123,8 +128,8 @@ int guest_check(const struct guest *g, char *why, size_t why_bytes);
 void guest_beats(const struct guest *g, struct guest_beats *b);
 
 /*
- * Who tells which pages it wrote, once attached: "kvm dirty log", "userfaultfd write-protection",
- * "rj_mark_dirty()".
+ * Who tells which pages it wrote, once attached: "kvm dirty log", "kvm dirty ring", "userfaultfd
+ * write-protection", "rj_mark_dirty()".
  */
 const char *guest_tracking(const struct guest *g);
 

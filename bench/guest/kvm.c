@@ -319,7 +319,11 @@ static int kvm_create(struct guest *g, bool empty, char *why, size_t why_bytes)
 	set_regions(g);
 	ret = make_vm(g, k, why, why_bytes);
 	if (!ret)
+		ret = kvm_track_prepare(g, why, why_bytes);
+	if (!ret)
 		ret = make_vcpu(k, why, why_bytes);
+	if (!ret && g->o.tracker == GUEST_TRACKER_RING) /* its vCPU's thread needs it */
+		ret = kvm_track(g, why, why_bytes);
 	if (ret || empty)
 		return ret;
 	ret = set_start(g, k);
@@ -351,25 +355,6 @@ static void kvm_destroy(struct guest *g)
 	g->priv = NULL;
 }
 
-static int kvm_track(struct guest *g, char *why, size_t why_bytes)
-{
-	struct kvm_guest *k = g->priv;
-	struct rj_kvm_slot slots[GUEST_MAX_REGIONS];
-	int ret;
-
-	for (uint32_t i = 0; i < g->n_regions; i++)
-		slots[i] = (struct rj_kvm_slot){
-			.slot = i,
-			.gpa = g->regions[i].gpa,
-			.len_bytes = g->regions[i].len_bytes,
-			.host = g->mem.host + g->regions[i].offset,
-		};
-	ret = rj_kvm_log_create(k->vm_fd, slots, g->n_regions, &g->tracker);
-	if (ret < 0)
-		snprintf(why, why_bytes, "KVM's dirty log cannot be used: %s", rj_strerror(ret));
-	return ret;
-}
-
 static uint64_t control_word(const struct guest *g, uint32_t i)
 {
 	const uint64_t *words = (const uint64_t *)(g->mem.host + CONTROL);
@@ -388,6 +373,8 @@ static int handle_exit(struct guest *g, struct kvm_guest *k)
 {
 	const struct kvm_run *run = k->run;
 
+	if (run->exit_reason == KVM_EXIT_DIRTY_RING_FULL)
+		return kvm_track_full(g);
 	if (run->exit_reason != KVM_EXIT_IO)
 		return give_up(g, "KVM exit", run->exit_reason);
 	if (run->io.port == PAYLOAD_PORT_TICK && run->io.direction == KVM_EXIT_IO_IN &&

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct guest;
 struct guest_state;
 
 /* The virtual machine of a KVM guest: priv of struct guest. */
@@ -26,6 +27,12 @@ int kvm_guest_ioctl(int fd, unsigned long request, void *arg);
 /* Let the answer to the pending read reach the registers, without running the guest. 0 or -errno.
  */
 int kvm_guest_complete(struct kvm_guest *k);
+
+/* kvm_track.c: between making the VM and its vCPU; g->tracker; its name; make room in the ring. */
+int kvm_track_prepare(struct guest *g, char *why, size_t why_bytes);
+int kvm_track(struct guest *g, char *why, size_t why_bytes);
+const char *kvm_tracking(const struct guest *g);
+int kvm_track_full(struct guest *g);
 
 /* kvm_state.c: all of a vCPU's state. Paused. */
 int kvm_state_save(struct kvm_guest *k, struct guest_state *st);

@@ -128,6 +128,8 @@ void source_run(struct rj_env *env, const struct migrate_opts *o, const char *ur
 		.seed = o->seed,
 		.fill_all = o->fill_all,
 		.memory = o->memory,
+		.tracker = o->tracker_text && !strcmp(o->tracker_text, "ring") ? GUEST_TRACKER_RING
+									       : GUEST_TRACKER_LOG,
 		.break_device_tracking = o->break_text && !strcmp(o->break_text, "device-tracking")
 	};
 	struct rj_session *s = NULL;

@@ -103,6 +103,54 @@ RJ_API int rj_kvm_log_create(int vm_fd, const struct rj_kvm_slot *slots, uint32_
 			     struct rj_tracker **tracker_p);
 
 /*
+ * KVM's dirty ring: the same writers as the log sees, but each vCPU tells the pages itself, so that
+ * nothing is proportional to the size of the guest. What KVM stores without a running vCPU is in no
+ * ring (api.rst, KVM_CAP_DIRTY_LOG_RING): announce it by rj_mark_dirty(). Where KVM keeps a bitmap
+ * for that (KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP, arm64), and it is enabled, this tracker is refused.
+ *
+ * The VMM enables the ring itself, once, for KVM wants that before the first vCPU is created; it
+ * shuts KVM_GET_DIRTY_LOG off for good:
+ *
+ *   struct kvm_enable_cap cap = { .cap = KVM_CAP_DIRTY_LOG_RING, .args = { 65536 * 16 } };
+ *   ioctl(vm_fd, KVM_ENABLE_CAP, &cap);
+ *
+ * args[0] is in bytes, 16 for a page, a power of two, at most what KVM_CHECK_EXTENSION returns. For
+ * each vCPU call rj_kvm_ring_add_vcpu() before rj_start(), for one that is added later before it
+ * runs: writes of a vCPU that was forgotten are lost. Never KVM_DIRTY_LOG_INITIALLY_SET; start
+ * turns it off. While the tracker exists nobody else may collect from the rings or call
+ * KVM_RESET_DIRTY_RINGS; entries of slots that were not given to it are dropped. Otherwise as
+ * rj_kvm_log_create(), except that slots are logged from start on with all pages clean: pages
+ * written before are the bulk round's.
+ *
+ * Return 0; -EINVAL for no or unaligned slots; -ENOTSUP where KVM has no dirty ring (Linux 5.11) or
+ * the kernel no MADV_POPULATE_READ (5.14); -ENXIO where the ring is not enabled, or enabled with
+ * its bitmap; -ENOMEM.
+ */
+RJ_API int rj_kvm_ring_create(int vm_fd, const struct rj_kvm_slot *slots, uint32_t n_slots,
+			      struct rj_tracker **tracker_p);
+
+/*
+ * Map a vCPU's ring. vcpu_fd stays the caller's and must outlive the tracker. Any thread, while that
+ * vCPU does not run.
+ *
+ * Return 0; -EINVAL for another kind of tracker; -EEXIST: it has this one; -EBUSY: somebody else
+ * collected from this ring and did not reset it; -ENXIO: the vCPU has no ring; -ENOTSUP as above;
+ * -ENOMEM and what mmap() says.
+ */
+RJ_API int rj_kvm_ring_add_vcpu(struct rj_tracker *t, int vcpu_fd);
+
+/*
+ * A vCPU left KVM_RUN with KVM_EXIT_DIRTY_RING_FULL: make room, then run it again. To be called by
+ * its thread, at any time until the tracker is destroyed, also when the VM is about to pause, and
+ * without locks that answering RJ_RQ_PAUSE needs. It waits for other threads only while they
+ * collect some thousand entries or reset them: milliseconds.
+ *
+ * Return 0; -EINVAL for a vCPU that was not added; what KVM_RESET_DIRTY_RINGS says; -EIO where
+ * somebody else resets the rings.
+ */
+RJ_API int rj_kvm_ring_full(struct rj_tracker *t, int vcpu_fd);
+
+/*
  * userfaultfd write-protection in asynchronous mode, read by PAGEMAP_SCAN (Linux 6.7): every store
  * through this process's page tables and, by the MMU notifiers, by the vCPUs of this process. It
  * does not see writes through another mapping (vhost-user) nor DMA into pinned pages. Anonymous

@@ -147,6 +147,8 @@ def random_args(rng, kvm, largest_mib=256):
         "hot:%dM:%dM" % (rng.randrange(1, max(2, size // mib // 4)), rng.choice([10, 100, 400])),
         "sweep:%dM" % rng.choice([5, 50]),
     ])
-    return ["--guest", "kvm" if kvm and rng.random() < 0.6 else "synthetic", "--size", str(size),
+    guest = "kvm" if kvm and rng.random() < 0.6 else "synthetic"
+    tracker = ["--tracker", rng.choice(["log", "ring"])] if guest == "kvm" else []
+    return ["--guest", guest, *tracker, "--size", str(size),
             "--workload", workload, "--lanes", str(rng.choice([1, 2, 3, 4, 7])),
             "--seed", str(rng.randrange(1 << 30)), "--transport", rng.choice(["tcp", "unix"])]

@@ -44,6 +44,15 @@ def case_kvm_guest_arrives_and_its_counters_go_on():
     check(end.json["counter_after"] > end.json["counter_before"], end)
 
 
+def case_kvm_guest_tracked_by_the_dirty_ring_arrives():
+    if not HAS_KVM:
+        return
+    end = run("--guest", "kvm", "--transport", "tcp", "--lanes", "3", "--verify", "--tracker", "ring",
+              "--workload", "uniform:200M", *SMALL)
+    completed(end, verified=True, guest="kvm")
+    check(end.json["counter_after"] > end.json["counter_before"], end)
+
+
 def case_each_kind_of_memory_and_filling_arrives():
     for memory in ("shared", "private", "huge"):
         for more in ([], ["--prefault", "--fill", "random"]):
@@ -120,6 +129,7 @@ def case_usage_errors_exit_2_with_one_line():
             (["--workload", "hot:1:1"], "hot"),
             (["--transport", "pigeon"], "--transport"),
             (["--transport", "null", "--verify"], "--verify"),
+            (["--guest", "synthetic", "--tracker", "ring"], "--tracker"),
             (["--listen", "tcp://127.0.0.1:0", "--to", "tcp://127.0.0.1:1"], "--listen"),
             (["--transport", "tcp", "--to", "unix:///tmp/x"], "--transport"),
             (["--bogus"], "--bogus"),

@@ -12,11 +12,14 @@ def main():
     long = os.environ.get("RJ_TEST_LONG")
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 50 if long else 12
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
+    tracker = sys.argv[3] if len(sys.argv) > 3 else None  # only kvm guests with this one
     rng = random.Random(seed)
     bad = completed = 0
     print("seed %d" % seed, flush=True)
     for i in range(count):
         args = random_args(rng, HAS_KVM)
+        while tracker and tracker not in args:
+            args = random_args(rng, HAS_KVM)
         end = run(*args, "--verify", "--json", "--progress", "never", timeout=300)
         j = end.json
         try:

@@ -28,10 +28,12 @@
 #define N_WORDS (N_PAGES / 64)
 #define LOW_PAGES 512u /* the payload writes one page of these, the device others */
 #define CONTROL_PAGE 1u
+#define RING_PAGES 1024u /* small, so that it gets full all the time */
 
 static char why[512];
 static uint64_t bits[N_WORDS];
 static struct rj_tracker *t;
+static enum guest_tracker tracker;
 
 #define CHECK(x)                                                                                   \
 	do {                                                                                       \
@@ -56,6 +58,8 @@ static struct guest *make_source(enum guest_kind kind, const char *workload, boo
 		.kind = kind,
 		.size_bytes = SIZE,
 		.seed = 7,
+		.tracker = tracker,
+		.ring_pages = RING_PAGES,
 		.break_device_tracking = broken,
 	};
 	struct guest *g;
@@ -236,24 +240,60 @@ static void without_userfaultfd(void)
 	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0);
 }
 
+/* KVM may be missing, or have no ring. */
+static bool is_here(enum guest_kind kind)
+{
+	struct guest *g;
+	struct guest_opts o = {
+		.kind = kind,
+		.size_bytes = SIZE,
+		.tracker = tracker,
+		.ring_pages = RING_PAGES,
+	};
+
+	if (kind != GUEST_KVM)
+		return true;
+	if (guest_create(&o, &g, why, sizeof(why)) < 0) {
+		printf("left out: %s\n", why);
+		return false;
+	}
+	guest_destroy(&g);
+	return true;
+}
+
+static void try_all(enum guest_kind kind, const char *const *workloads, int rounds)
+{
+	for (size_t w = 0; w < 4; w++)
+		check_by_hand(kind, workloads[w]);
+	for (int i = 0; i < rounds; i++)
+		for (size_t w = 0; w < 4; w++)
+			migrate(kind, workloads[w], NO_FAULT);
+	/* Marks are re-armed as they are collected: the first fault needs a tracker. */
+	for (enum fault f = t ? COPY_BEFORE_REARM : DEVICE_NOT_ANNOUNCED; f < N_FAULTS; f++)
+		migrate(kind, "uniform:100M", f);
+}
+
 int main(void)
 {
+	static const struct {
+		enum guest_kind kind;
+		enum guest_tracker tracker;
+	} kinds[] = {
+		{ GUEST_KVM, GUEST_TRACKER_LOG },
+		{ GUEST_KVM, GUEST_TRACKER_RING },
+		{ GUEST_SYNTHETIC, GUEST_TRACKER_LOG },
+	};
 	static const char *const workloads[] = { "idle", "uniform:100M", "hot:1M:50M",
 						 "sweep:50M" };
 	int rounds = getenv("RJ_TEST_LONG") ? 50 : 1;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (int kind = GUEST_KVM; kind <= GUEST_SYNTHETIC; kind++) {
-		if (kind == GUEST_KVM && access("/dev/kvm", R_OK | W_OK))
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		tracker = kinds[i].tracker;
+		if (!is_here(kinds[i].kind))
 			continue;
-		for (size_t w = 0; w < 4; w++)
-			check_by_hand(kind, workloads[w]);
-		for (int i = 0; i < rounds; i++)
-			for (size_t w = 0; w < 4; w++)
-				migrate(kind, workloads[w], NO_FAULT);
-		/* Marks are re-armed as they are collected: the first fault needs a tracker. */
-		for (enum fault f = t ? COPY_BEFORE_REARM : DEVICE_NOT_ANNOUNCED; f < N_FAULTS; f++)
-			migrate(kind, "uniform:100M", f);
+		printf("tracker %d\n", (int)tracker);
+		try_all(kinds[i].kind, workloads, rounds);
 	}
 	without_userfaultfd();
 	for (size_t w = 0; w < 4; w++)
