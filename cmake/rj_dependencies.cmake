@@ -4,6 +4,9 @@
 # are made from the same list.
 
 set(RJ_PKGS libibverbs librdmacm numa hwloc libzstd libxxhash liburing)
+# The same as Debian packages: rj_package.cmake.
+set(RJ_DEB_DEVEL libibverbs-dev librdmacm-dev libnuma-dev libhwloc-dev libzstd-dev libxxhash-dev
+	liburing-dev)
 
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
