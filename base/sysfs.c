@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 /* False: it does not fit, so there is no such file. */
-static bool path_of(char *path, const char *root, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static bool path_of(char *path, const char *root,
+							  const char *fmt, va_list ap)
 {
 	int n = snprintf(path, RJI_SYSFS_PATH, "%s", root);
 	int m = vsnprintf(path + n, RJI_SYSFS_PATH - (size_t)n, fmt, ap);

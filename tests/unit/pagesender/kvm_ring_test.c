@@ -83,7 +83,7 @@ static int fake_reset(void)
 			if (reset_at_once && n == reset_at_once)
 				return n; /* a signal */
 			gfn->flags = 0;
-			if (gfn->slot == SLOT)
+			if (gfn->slot == SLOT && gfn->offset < N_PAGES)
 				watched[gfn->offset] = true;
 			v->reset_index++;
 			n++;
