@@ -7,6 +7,8 @@
 
 #include <ramjet/env.h>
 
+#include "base/cpus.h"
+
 /*
  * What the host program gave us: where log lines go and how threads are made. Read-only once set.
  */
@@ -16,6 +18,7 @@ struct rji_host {
 		     pthread_t *t_p);
 	void *arg;
 	enum rj_log_level log_level;
+	const struct rji_cpus *cpus; /* no thread leaves these; NULL: any */
 };
 
 /* Log one line, without a newline; host may be NULL. Not for the data path. */
@@ -28,5 +31,18 @@ void rji_log(const struct rji_host *host, enum rj_log_level level, const char *f
  */
 int rji_thread_start(const struct rji_host *host, const char *role, void *(*fn)(void *), void *arg,
 		     pthread_t *t_p);
+
+/*
+ * The same on these CPUs, a part of the host's; NULL: all of the host's. The thread is on them
+ * before it has its name or runs fn.
+ */
+int rji_thread_start_on(const struct rji_host *host, const char *role, const struct rji_cpus *cpus,
+			void *(*fn)(void *), void *arg, pthread_t *t_p);
+
+/*
+ * Keep the calling thread, one of ours, to these CPUs; where the host's hook made it, to those of
+ * them that the hook left it. A thread that cannot go there says so in the log and stays.
+ */
+void rji_thread_bind(const struct rji_host *host, const char *role, const struct rji_cpus *cpus);
 
 #endif

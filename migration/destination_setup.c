@@ -361,6 +361,9 @@ static int accept_lanes(struct rj_session *s, void *arg, struct rj_error *err)
 {
 	struct accepting *a = arg;
 
+	/* Queue pairs and their buffers come to lie where this thread runs. */
+	if (s->placement->lane[0].narrowed)
+		rji_thread_bind(s->host, "rj-accept", &s->placement->lane[0].cpus);
 	return s->ops->accept(s->tp, &a->adm, rji_session_deadline(s->o.connect_timeout_ms),
 			      a->lanes, err);
 }
@@ -396,6 +399,10 @@ static int open_lanes(struct rj_session *s, struct rj_error *err)
 	ret = listen_for_lanes(s, &lanes, err);
 	if (ret < 0)
 		return ret;
+	ret = rji_session_place(s, &lanes.addrs, err);
+	if (ret < 0)
+		return ret;
+	o.placement = s->placement;
 	rji_cursor_init(&c, buf, sizeof(buf));
 	rji_put_lanes(&c, &lanes);
 	ret = rji_session_send(s, RJI_MSG_LANES, buf, c.pos, err);

@@ -39,7 +39,9 @@ int rj_env_open(const struct rj_env_opts *o, struct rj_env **env_p)
 		}
 	}
 	rji_error_init(&err);
-	ret = rji_rdma_open_devices(env->devices, &err);
+	ret = rji_topology_create(NULL, &env->topology, &err);
+	if (!ret)
+		ret = rji_rdma_open_devices(env->devices, &err);
 	if (ret < 0) {
 		rji_log(&env->host, RJ_LOG_ERROR, "%s", err.text);
 		rj_env_close(&env);
@@ -53,6 +55,7 @@ void rj_env_close(struct rj_env **env_p)
 {
 	if (!env_p || !*env_p)
 		return;
+	rji_topology_destroy(&(*env_p)->topology);
 	free((*env_p)->devices);
 	free(*env_p);
 	*env_p = NULL;

@@ -3,10 +3,12 @@
 #define RJI_MIGRATION_ENV_IMPL_H
 
 #include "base/host.h"
+#include "numa/topology.h"
 
 struct rj_env {
 	struct rji_host host;
 	char *devices; /* NULL: all */
+	struct rji_topology *topology;
 };
 
 #endif

@@ -1,25 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "migration/plan.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "migration/env_impl.h"
+#include "migration/placing.h"
 #include "rdma/rdma.h"
 #include "transport/uri.h"
 
 #define RESOLVE_MS 2000
-
-uint32_t rji_default_lanes(void)
-{
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-
-	if (cpus <= 2)
-		return 2;
-	return cpus >= 16 ? 8 : (uint32_t)cpus / 2;
-}
 
 static void say(struct rj_plan *plan, const char *transport, const char *why)
 {
@@ -28,7 +17,8 @@ static void say(struct rj_plan *plan, const char *transport, const char *why)
 }
 
 /* rdma:// and auto://, where a device decides. */
-static int plan_route(const struct rj_env *env, const struct rji_uri *uri, struct rj_plan *plan)
+static int plan_route(const struct rj_env *env, const struct rji_uri *uri, struct rj_plan *plan,
+		      struct rji_placement_input *in)
 {
 	bool asked_for = !strcmp(uri->scheme, "rdma");
 	struct rji_rdma_route route;
@@ -53,11 +43,15 @@ static int plan_route(const struct rj_env *env, const struct rji_uri *uri, struc
 				: "");
 	snprintf(plan->device, sizeof(plan->device), "%s", route.device);
 	plan->software = route.software;
+	in->cpu_touches_pages = route.software;
+	in->n_rails = 1;
+	rji_rail_of_route(env->topology, &route, &in->rail[0]);
 	return 0;
 }
 
 int rj_plan(struct rj_env *env, const char *text, struct rj_plan *plan_p)
 {
+	struct rji_placement_input in = { .cpu_touches_pages = true };
 	struct rj_plan plan = { .size = sizeof(plan) };
 	struct rj_error err;
 	struct rji_uri uri;
@@ -71,11 +65,13 @@ int rj_plan(struct rj_env *env, const char *text, struct rj_plan *plan_p)
 		snprintf(plan_p->why, sizeof(plan_p->why), "%s", err.text);
 		return ret;
 	}
-	plan.n_lanes = rji_default_lanes();
+	in.topology = env->topology;
+	in.cpus = env->topology->allowed;
 	if (!strcmp(uri.scheme, "rdma") || !strcmp(uri.scheme, "auto"))
-		ret = plan_route(env, &uri, &plan);
+		ret = plan_route(env, &uri, &plan, &in);
 	else
 		say(&plan, uri.scheme, "the URI says so");
+	plan.n_lanes = rji_place_n_lanes(&in);
 	if (!ret)
 		*plan_p = plan;
 	else

@@ -11,7 +11,6 @@
 
 #include "base/clock.h"
 #include "base/random.h"
-#include "migration/plan.h"
 #include "pagesender/dirty/tracker_impl.h"
 #include "rdma/rdma.h"
 #include "transport/socket.h"
@@ -98,8 +97,11 @@ static int copy_opts(struct rj_session *s, const struct rj_opts *o)
 		return -ENOMEM;
 	if (o->data_addrs && !(s->data_addrs = strdup(o->data_addrs)))
 		return -ENOMEM;
+	if (o->cpus && *o->cpus && !(s->cpu_list = strdup(o->cpus)))
+		return -ENOMEM;
 	s->o.uri = s->uri_text;
 	s->o.data_addrs = s->data_addrs;
+	s->o.cpus = s->cpu_list;
 	s->o.lane_fds = o->n_lane_fds ? s->lane_fds : NULL;
 	for (uint32_t i = 0; i < o->n_lane_fds; i++) {
 		s->lane_fds[i] = fcntl(o->lane_fds[i], F_DUPFD_CLOEXEC, 0);
@@ -135,6 +137,7 @@ static int init_parts(struct rj_session *s)
 	pthread_mutex_init(&s->err_lock, NULL);
 	pthread_mutex_init(&s->reply_lock, NULL);
 	pthread_mutex_init(&s->tp_lock, NULL);
+	pthread_mutex_init(&s->place_lock, NULL);
 	rji_error_init(&s->err);
 	rji_control_init(&s->ctl, -1, s->o.peer_timeout_ms, &s->stop);
 	rji_pace_init(&s->pace, s->o.bandwidth_bytes_per_s);
@@ -163,6 +166,7 @@ static void free_opts(struct rj_session *s)
 		close(s->listen_fd);
 	free(s->uri_text);
 	free(s->data_addrs);
+	free(s->cpu_list);
 }
 
 static int open_session(struct rj_env *env, const struct rj_opts *o, bool is_destination,
@@ -178,7 +182,8 @@ static int open_session(struct rj_env *env, const struct rj_opts *o, bool is_des
 	if (!s)
 		return -ENOMEM;
 	s->env = env;
-	s->host = &env->host;
+	s->own_host = env->host;
+	s->host = &s->own_host;
 	s->is_destination = is_destination;
 	s->o.control_fd = -1; /* or a failure before they are copied closes 0 */
 	s->listen_fd = -1;
@@ -371,13 +376,15 @@ static int note_error(struct rj_session *s, const struct rj_error *err)
 
 static int prepare(struct rj_session *s, struct rj_error *err)
 {
+	int ret = rji_session_take_cpus(s, err);
+
+	if (ret < 0)
+		return ret;
 	if (s->is_destination)
 		return rji_destination_listen(s, err);
 	if (!s->n_given)
 		return rji_fail(err, -EINVAL,
 				"there is no memory to migrate: call rj_add_region() first");
-	if (!s->o.n_lanes)
-		s->o.n_lanes = rji_default_lanes();
 	if (rji_random_bytes(s->session_id, sizeof(s->session_id)) < 0 ||
 	    rji_random_bytes(s->secret, sizeof(s->secret)) < 0)
 		return rji_fail(err, -EIO, "no random numbers from the kernel");
@@ -451,6 +458,8 @@ void rj_close(struct rj_session **s_p)
 	pthread_mutex_destroy(&s->err_lock);
 	pthread_mutex_destroy(&s->reply_lock);
 	pthread_mutex_destroy(&s->tp_lock);
+	pthread_mutex_destroy(&s->place_lock);
+	rji_session_forget_places(s);
 	free_opts(s);
 	free(s->blocker);
 	free(s->blob);

@@ -8,6 +8,7 @@
 #include "migration/control.h"
 #include "migration/downtime.h"
 #include "migration/env_impl.h"
+#include "migration/placing.h"
 #include "migration/state_stream.h"
 #include "migration/vmm.h"
 #include "pagesender/harvest.h"
@@ -57,10 +58,11 @@ struct rji_figures {
 
 struct rj_session {
 	struct rj_env *env;
-	const struct rji_host *host;
+	const struct rji_host *host; /* own_host: the environment's, on the session's CPUs */
+	struct rji_host own_host;
 	bool is_destination;
 	struct rj_opts o; /* strings are ours */
-	char *uri_text, *data_addrs;
+	char *uri_text, *data_addrs, *cpu_list;
 	int lane_fds[RJ_MAX_LANES];
 	struct rji_uri uri;
 	const struct rji_transport_ops *ops;
@@ -79,6 +81,12 @@ struct rj_session {
 	pthread_mutex_t err_lock;
 	struct rj_error err; /* what the session ends with; under err_lock */
 	struct rji_figures fig;
+	struct rji_cpus cpus;		    /* where lanes may run */
+	pthread_mutex_t place_lock;	    /* for the VMM's threads: the four below */
+	struct rji_placement *placement;    /* NULL: not planned yet */
+	struct rji_node_bytes *node_sent;   /* by lane and node; source */
+	uint64_t node_bytes[RJI_MAX_NODES]; /* of the guest, where known */
+	char rail_name[RJI_MAX_RAILS][64];
 	struct rji_lane_totals totals; /* of all lanes, and the CPU time of helper threads */
 	_Atomic uint32_t max_downtime_ms;
 

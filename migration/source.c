@@ -206,6 +206,9 @@ static int start_lanes(struct rj_session *s, struct rj_error *err)
 					   .pace = &s->pace,
 					   .totals = &s->totals,
 					   .n_lanes = s->o.n_lanes,
+					   .placement = s->placement,
+					   .node_bytes = s->node_sent,
+					   .n_nodes = s->env->topology->n_nodes,
 					   .done_fd = s->wake_fd };
 
 	return rji_sender_create(&o, &s->sender, err);
@@ -239,7 +242,9 @@ static int connect_lanes(struct rj_session *s, struct rj_error *err)
 		return rji_session_malformed(s, RJI_MSG_LANES, err);
 	memcpy(adm.session_id, s->session_id, sizeof(adm.session_id));
 	memcpy(adm.token, lanes.token, sizeof(adm.token));
-	ret = start_lanes(s, err);
+	ret = rji_session_place(s, &lanes.addrs, err);
+	if (!ret)
+		ret = start_lanes(s, err);
 	if (ret < 0)
 		return ret;
 	rji_sender_connect(s->sender, &lanes.addrs, &adm,
@@ -405,7 +410,10 @@ static int migrate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 	static int (*const steps[])(struct rj_session *, struct rj_error *) = {
 		agree, set_up, match_regions, connect_lanes, start_trackers,
 	};
-	int ret = connect_peer(s, err);
+	int ret = rji_session_choose_lanes(s, err);
+
+	if (!ret)
+		ret = connect_peer(s, err);
 
 	if (!ret)
 		rji_session_set_state(s, RJ_STATE_SETUP);

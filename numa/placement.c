@@ -16,6 +16,7 @@ struct placing {
 	struct rji_cpus cpus[RJI_MAX_NODES]; /* of each node, those that may be used */
 	uint32_t cores[RJI_MAX_NODES];
 	uint32_t used[RJI_MAX_NODES]; /* lanes there so far */
+	uint64_t total;		      /* bytes whose node is known */
 	int target[RJ_MAX_LANES];     /* the node each lane wants to be near; RJI_NO_NODE */
 };
 
@@ -68,7 +69,7 @@ uint32_t rji_place_n_lanes(const struct rji_placement_input *in)
  * Deal out the lanes to nodes by their share of the bytes: whole lanes first, the rest to the
  * largest remainders.
  */
-static void apportion(const struct placing *pl, uint64_t total, uint32_t *share)
+static void apportion(const struct placing *pl, uint32_t *share)
 {
 	const uint64_t *bytes = pl->in->node_bytes;
 	uint32_t left = pl->p->n_lanes;
@@ -77,8 +78,8 @@ static void apportion(const struct placing *pl, uint64_t total, uint32_t *share)
 	for (uint32_t i = 0; i < pl->t->n_nodes; i++) {
 		__uint128_t exact = (__uint128_t)bytes[i] * pl->p->n_lanes;
 
-		share[i] = (uint32_t)(exact / total);
-		rest[i] = (uint64_t)(exact % total);
+		share[i] = (uint32_t)(exact / pl->total);
+		rest[i] = (uint64_t)(exact % pl->total);
 		left -= share[i];
 	}
 	while (left--) {
@@ -92,12 +93,12 @@ static void apportion(const struct placing *pl, uint64_t total, uint32_t *share)
 }
 
 /* In turn, so that any first few lanes are spread as well. */
-static void target_memory(struct placing *pl, uint64_t total)
+static void target_memory(struct placing *pl)
 {
 	uint32_t share[RJI_MAX_NODES];
 	uint32_t n = 0;
 
-	apportion(pl, total, share);
+	apportion(pl, share);
 	while (n < pl->p->n_lanes) {
 		for (uint32_t i = 0; i < pl->t->n_nodes; i++) {
 			if (!share[i])
@@ -106,6 +107,16 @@ static void target_memory(struct placing *pl, uint64_t total)
 			pl->target[n++] = (int)i;
 		}
 	}
+}
+
+/* Nine tenths of it lie on one node. */
+static bool is_on_one_node(const struct placing *pl)
+{
+	for (uint32_t i = 0; i < pl->t->n_nodes; i++) {
+		if (pl->in->node_bytes[i] >= pl->total - pl->total / 10)
+			return true;
+	}
+	return false;
 }
 
 static void target_ports(struct placing *pl)
@@ -207,6 +218,7 @@ static void settle(struct placing *pl, struct rji_lane_place *lane, int target)
 	}
 	pl->used[lane->node]++;
 	lane->cpus = pl->cpus[lane->node];
+	lane->narrowed = !rji_cpus_equal(&lane->cpus, &pl->in->cpus);
 	explain(pl, lane, target);
 }
 
@@ -255,6 +267,8 @@ static const char *without_target(const struct placing *pl)
 		return "this machine has one node";
 	if (!pl->in->cpu_touches_pages && pl->in->n_rails)
 		return "the port belongs to no node";
+	if (pl->in->receives && pl->total)
+		return "receives memory of several nodes";
 	return "nobody knows where the memory lies: it was not touched yet, or the kernel may not "
 	       "be asked";
 }
@@ -262,15 +276,15 @@ static const char *without_target(const struct placing *pl)
 void rji_place(const struct rji_placement_input *in, struct rji_placement *p)
 {
 	struct placing pl = { .in = in, .t = in->topology, .p = p };
-	uint64_t total = 0;
 
 	begin(&pl);
 	for (uint32_t i = 0; i < pl.t->n_nodes; i++)
-		total += in->node_bytes[i];
+		pl.total += in->node_bytes[i];
 	if (pl.t->n_nodes > 1 && !in->cpu_touches_pages && in->n_rails)
 		target_ports(&pl);
-	else if (pl.t->n_nodes > 1 && in->cpu_touches_pages && total)
-		target_memory(&pl, total);
+	else if (pl.t->n_nodes > 1 && in->cpu_touches_pages && pl.total &&
+		 (!in->receives || is_on_one_node(&pl)))
+		target_memory(&pl);
 	group_lanes(&pl);
 	for (uint32_t i = 0; i < p->n_lanes; i++) {
 		because(&p->lane[i], "%s", without_target(&pl));

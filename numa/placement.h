@@ -36,6 +36,7 @@ struct rji_placement_input {
 	struct rji_cpus cpus;		    /* where lanes may run; not empty */
 	uint64_t node_bytes[RJI_MAX_NODES]; /* of the guest, as far as known; all 0: it is not */
 	bool cpu_touches_pages;
+	bool receives; /* what comes in by a lane may be for any node: near memory only if it is one's */
 	uint32_t n_rails; /* lanes are dealt out over them in turn; 0: the kernel's business */
 	struct rji_rail rail[RJI_MAX_RAILS];
 	uint32_t n_lanes; /* 1 to RJ_MAX_LANES; 0: to be chosen */
@@ -43,6 +44,7 @@ struct rji_placement_input {
 
 struct rji_lane_place {
 	struct rji_cpus cpus; /* to run on */
+	bool narrowed;	      /* they are fewer than those that all lanes may run on */
 	int node;	      /* of these; RJI_NO_NODE: of several */
 	int rail;	      /* or RJI_NO_RAIL */
 	uint32_t group;

@@ -2,6 +2,7 @@
 #include "numa/topology.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,38 +110,49 @@ static int load(const char *description, hwloc_topology_t *hw_p)
 	return 0;
 }
 
-static int take_allowed(struct rji_topology *t, hwloc_topology_t hw, bool all)
+static int describe_machine(const char *description, struct rji_topology *t)
 {
-	struct rji_cpus have = cpus_of(hwloc_topology_get_topology_cpuset(hw));
-	int ret = all ? 0 : rji_cpus_of_thread(&t->allowed);
+	hwloc_topology_t hw;
+	int ret = load(description, &hw);
 
-	if (all)
-		t->allowed = have;
-	return ret;
+	if (ret < 0)
+		return ret;
+	take_nodes(t, hw);
+	take_cores(t, hw);
+	take_distances(t, hw);
+	t->allowed = cpus_of(hwloc_topology_get_topology_cpuset(hw));
+	hwloc_topology_destroy(hw);
+	return t->n_nodes ? 0 : -EINVAL;
+}
+
+/* Looking takes milliseconds, and the machine does not change but for what we are allowed. */
+static int describe_this_machine(struct rji_topology *t)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct rji_topology here;
+	int ret = 0;
+
+	pthread_mutex_lock(&lock);
+	if (!here.n_nodes)
+		ret = describe_machine(NULL, &here);
+	*t = here;
+	pthread_mutex_unlock(&lock);
+	return ret < 0 ? ret : rji_cpus_of_thread(&t->allowed);
 }
 
 int rji_topology_create(const char *description, struct rji_topology **t_p, struct rj_error *err)
 {
 	struct rji_topology *t = calloc(1, sizeof(*t));
-	hwloc_topology_t hw;
-	int ret = t ? load(description, &hw) : -ENOMEM;
+	int ret = -ENOMEM;
 
-	if (ret < 0)
-		goto free_t;
-	take_nodes(t, hw);
-	take_cores(t, hw);
-	take_distances(t, hw);
-	ret = take_allowed(t, hw, description != NULL);
-	hwloc_topology_destroy(hw);
-	if (ret < 0 || !t->n_nodes)
-		goto free_t;
+	if (t)
+		ret = description ? describe_machine(description, t) : describe_this_machine(t);
+	if (ret < 0) {
+		free(t);
+		return rji_fail(err, ret, "hwloc cannot tell this machine's CPUs and nodes");
+	}
 	*t_p = t;
 	return 0;
-
-free_t:
-	free(t);
-	return rji_fail(err, ret ? ret : -EINVAL,
-			"hwloc cannot tell this machine's CPUs and nodes");
 }
 
 void rji_topology_destroy(struct rji_topology **t_p)

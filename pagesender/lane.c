@@ -55,8 +55,27 @@ static int post_batch(struct rji_lane_sender *lane)
 	return ret;
 }
 
+static void grow(_Atomic uint64_t *bytes, uint64_t by)
+{
+	atomic_store_explicit(bytes, atomic_load_explicit(bytes, memory_order_relaxed) + by,
+			      memory_order_relaxed); /* one writer */
+}
+
+static void count_node(const struct rji_lane_sender *lane, const struct rji_span *span,
+		       uint64_t bytes)
+{
+	uint32_t node = span->node < lane->n_nodes ? span->node : lane->n_nodes;
+
+	if (!lane->node_bytes)
+		return;
+	grow(&lane->node_bytes[node].all, bytes);
+	if (!atomic_load_explicit(&lane->harvest->helped, memory_order_relaxed))
+		grow(&lane->node_bytes[node].busy, bytes);
+}
+
 static int send_span(struct rji_lane_sender *lane, const struct rji_span *span)
 {
+	uint64_t pages_before = lane->pages;
 	uint32_t shift = lane->harvest->set->region[span->region].page_shift;
 	uint64_t page = 0;
 	uint32_t n;
@@ -79,6 +98,7 @@ static int send_span(struct rji_lane_sender *lane, const struct rji_span *span)
 				return ret;
 		}
 	}
+	count_node(lane, span, (lane->pages - pages_before) << shift);
 	return 0;
 }
 

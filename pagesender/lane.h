@@ -24,6 +24,12 @@ struct rji_lane_totals {
 	_Atomic uint64_t requests, posts, polls, signalled;
 };
 
+/* Bytes that a lane has sent of one node's memory; written by the lane, read by anybody. */
+struct rji_node_bytes {
+	_Atomic uint64_t all;
+	_Atomic uint64_t busy; /* while no lane was out of work of its own nodes' */
+};
+
 /*
  * The source's half of a lane: takes spans, joins their pages into extents, posts them in batches,
  * fences. One thread.
@@ -44,6 +50,8 @@ struct rji_lane_sender {
 	struct rji_extent extents[RJI_BATCH_EXTENTS];
 	struct rji_harvest_cursor cursor;
 	struct rji_lane_round round;
+	struct rji_node_bytes *node_bytes; /* by node, n_nodes is of those not known; or NULL */
+	uint32_t n_nodes;
 	struct rji_lane_totals *totals; /* of all lanes together */
 	uint64_t pages;			/* gathered since it began */
 	uint64_t told_bytes;		/* what of its link's sent_bytes is in totals */

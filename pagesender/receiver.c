@@ -55,11 +55,13 @@ int rji_receiver_create(const struct rji_receiver_opts *o, struct rji_receiver *
 		rji_error_init(&r->servers[i].err);
 	}
 	for (uint32_t i = 0; !ret && i < o->n_lanes; i++) {
+		const struct rji_lane_place *place = o->placement ? &o->placement->lane[i] : NULL;
 		char role[24];
 
 		snprintf(role, sizeof(role), "rj-recv-%u", i);
-		ret = rji_thread_start(o->host, role, serve_thread, &r->servers[i],
-				       &r->servers[i].thread);
+		ret = rji_thread_start_on(o->host, role,
+					  place && place->narrowed ? &place->cpus : NULL,
+					  serve_thread, &r->servers[i], &r->servers[i].thread);
 		r->servers[i].started = !ret;
 	}
 	if (ret < 0) {

@@ -3,6 +3,7 @@
 #define RJI_PAGESENDER_RECEIVER_H
 
 #include "base/host.h"
+#include "numa/placement.h"
 #include "transport/transport.h"
 
 /* The destination's lanes and their threads, one each, which place what arrives. */
@@ -11,6 +12,7 @@ struct rji_receiver_opts {
 	const struct rji_transport_ops *ops;
 	struct rji_transport *tp;
 	uint32_t n_lanes;
+	const struct rji_placement *placement; /* NULL: they run anywhere */
 	struct rji_lane **lanes; /* accepted; the receiver's from now on, also on failure */
 	int failed_fd;		 /* an eventfd, the caller's: written when a lane fails */
 };

@@ -114,6 +114,7 @@ static void *lane_thread(void *arg)
 
 static int start_worker(struct rji_sender *s, uint32_t i, struct rj_error *err)
 {
+	const struct rji_lane_place *place = s->o.placement ? &s->o.placement->lane[i] : NULL;
 	struct worker *w = &s->workers[i];
 	char role[24];
 	int ret;
@@ -129,7 +130,13 @@ static int start_worker(struct rji_sender *s, uint32_t i, struct rj_error *err)
 	w->lane.extent_max_bytes = RJI_EXTENT_MAX_BYTES;
 	rji_error_init(&w->lane.err);
 	snprintf(role, sizeof(role), "rj-lane-%u", i);
-	ret = rji_thread_start(s->o.host, role, lane_thread, w, &w->thread);
+	if (place)
+		w->lane.group = place->group;
+	if (s->o.node_bytes)
+		w->lane.node_bytes = &s->o.node_bytes[(size_t)i * (s->o.n_nodes + 1)];
+	w->lane.n_nodes = s->o.n_nodes;
+	ret = rji_thread_start_on(s->o.host, role, place && place->narrowed ? &place->cpus : NULL,
+				  lane_thread, w, &w->thread);
 	if (ret < 0)
 		return rji_fail_sys(err, ret, -ret, "cannot start the thread %s", role);
 	w->started = true;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "base/host.h"
+#include "numa/placement.h"
 #include "pagesender/lane.h"
 
 /*
@@ -25,6 +26,9 @@ struct rji_sender_opts {
 	struct rji_pace *pace;
 	struct rji_lane_totals *totals;
 	uint32_t n_lanes;
+	const struct rji_placement *placement; /* NULL: lanes run anywhere */
+	struct rji_node_bytes *node_bytes;     /* n_nodes + 1 for each lane; NULL: not counted */
+	uint32_t n_nodes;
 	int done_fd; /* an eventfd, the caller's */
 };
 

@@ -50,6 +50,9 @@ RJ_API void rj_env_opts_init(struct rj_env_opts *o);
 /*
  * Make an environment. o may be NULL; what it points to is copied.
  *
+ * The CPUs that the calling thread may use now are those that sessions may use later; within them
+ * rj_opts.cpus can be narrower. An affinity that the spawn hook gives a thread is kept, or narrowed.
+ *
  * Call it before seccomp or setuid take away the right to open devices: the RDMA devices are opened
  * here. Not so /dev/infiniband/rdma_cm, which librdmacm opens for each lane: leave that. A machine
  * without any is no error (rj_plan() tells).

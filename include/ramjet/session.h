@@ -56,6 +56,10 @@ struct rj_opts {
 	uint32_t request_timeout_ms; /* for the VMM to answer a request. 30000 */
 	uint32_t outcome_keep_ms;    /* how long each side keeps asking or answering for the outcome
 				      * after losing the peer. 8000 */
+	const char
+		*cpus; /* "0-3,8": the library's threads of this session stay on these CPUs; NULL:
+			   * on those that the thread which opened the environment might run on.
+			   * Lanes are placed within, near memory or port; rj_get_lane_plan() */
 	uint64_t bandwidth_bytes_per_s; /* cap on the lanes together; 0: none */
 	uint64_t state_bytes;	  /* expected size of the device state, for the prediction; 0: not
 				   * known */
@@ -140,6 +144,26 @@ RJ_API int rj_local_uri(const struct rj_session *s, char *buf, size_t buf_bytes)
  * on at the source; after it this call changes nothing.
  */
 RJ_API void rj_cancel(struct rj_session *s);
+
+/* Where a lane runs and why. */
+struct rj_lane_plan {
+	size_t size;
+	int32_t node;	/* the kernel's number of the memory node it is near; -1: none */
+	char cpus[124]; /* where it may run, "0-3,8"; "..." at the end: and more */
+	char port[64];	/* RDMA device and port, "mlx5_0/1"; "" without one */
+	char why[128];
+};
+
+/*
+ * How a lane is, or would be, placed. Source: before rj_start(), lane 0 makes the plan of what is
+ * known by then (options, regions, URI; over rdma it looks up the way to the host, up to 0.5 s), the
+ * other lanes read it. From the time that lanes connect, the plan they follow, at both ends. Lanes
+ * are numbered from 0.
+ *
+ * Return 0; -ENOENT: there is no such lane; RJ_E_STATE: there is no plan yet; -EINVAL, also for
+ * cpus that rj_start() would refuse; -ENOMEM.
+ */
+RJ_API int rj_get_lane_plan(struct rj_session *s, uint32_t lane, struct rj_lane_plan *lp_p);
 
 enum rj_param {
 	RJ_PARAM_BANDWIDTH_BYTES_PER_S = 1,
@@ -250,6 +274,31 @@ RJ_API int rj_run(struct rj_session *s, const struct rj_hooks *h, void *arg);
 
 /* A snapshot of the figures, at any time, from any thread, never waits. st_p->size must be set. */
 RJ_API int rj_stats(const struct rj_session *s, struct rj_stats *st_p);
+
+enum rj_locality { RJ_LOCALITY_UNKNOWN = 0, RJ_LOCAL = 1, RJ_REMOTE = 2 };
+
+/* What a lane has sent of one node's memory. */
+struct rj_lane_bytes {
+	size_t size;
+	uint32_t lane;
+	int32_t node;	   /* the kernel's number; -1: memory of which nobody knew */
+	uint32_t locality; /* enum rj_locality: of the lane to that memory */
+	uint32_t reserved;
+	uint64_t planned_bytes; /* in a round that sends everything */
+	uint64_t sent_bytes;	/* pages, of all rounds */
+	uint64_t busy_bytes;	/* of these, while each lane had memory of its own nodes to send */
+};
+
+/*
+ * Source, any thread, any time: sent bytes by lane and memory node. index counts from 0, for each
+ * node of the machine and, where there are several, last for memory of which nobody knew where it
+ * lies.
+ *
+ * Return 1; 0: no more; -ENOENT: there is no such lane; RJ_E_STATE before lanes connect, and at a
+ * destination; -EINVAL.
+ */
+RJ_API int rj_get_lane_bytes(struct rj_session *s, uint32_t lane, uint32_t index,
+			     struct rj_lane_bytes *lb_p);
 
 /* What went wrong; code 0 if nothing did. Any thread, any time. */
 RJ_API int rj_error_detail(const struct rj_session *s, struct rj_error *e_p);

@@ -131,3 +131,78 @@ Test(host, hook_that_refuses_leaves_nothing_behind)
 	cr_assert_eq(rji_thread_start(&host, "rj-x", look, NULL, &t), -EAGAIN);
 	cr_assert(!memcmp(&t, &untouched, sizeof(t)));
 }
+
+static void *look_at_cpus(void *arg)
+{
+	cr_assert_eq(rji_cpus_of_thread(arg), 0);
+	return NULL;
+}
+
+static struct rji_cpus first_cpu(void)
+{
+	struct rji_cpus may, one = { 0 };
+
+	cr_assert_eq(rji_cpus_of_thread(&may), 0);
+	rji_cpus_add(&one, rji_cpus_next(&may, 0));
+	return one;
+}
+
+Test(host, threads_stay_on_the_hosts_cpus_also_those_of_the_hook)
+{
+	struct rji_cpus one = first_cpu(), seen;
+	struct rji_host hosts[] = { { .cpus = &one },
+				    { .cpus = &one, .spawn = spawn, .arg = spawned_role } };
+
+	for (int i = 0; i < 2; i++) {
+		pthread_t t;
+
+		memset(&seen, 0, sizeof(seen));
+		cr_assert_eq(rji_thread_start(&hosts[i], "rj-x", look_at_cpus, &seen, &t), 0);
+		pthread_join(t, NULL);
+		cr_assert(rji_cpus_equal(&seen, &one));
+	}
+}
+
+Test(host, a_thread_may_be_kept_to_a_part)
+{
+	struct rji_cpus may, one = first_cpu(), seen = { 0 };
+	struct rji_host host = { .cpus = &may };
+	pthread_t t;
+
+	cr_assert_eq(rji_cpus_of_thread(&may), 0);
+	cr_assert_eq(rji_thread_start_on(&host, "rj-x", &one, look_at_cpus, &seen, &t), 0);
+	pthread_join(t, NULL);
+	cr_assert(rji_cpus_equal(&seen, &one));
+}
+
+/* A hook that leaves a thread one CPU: it does not get more, nor others. */
+static int spawn_bound(void *arg, const char *role, void *(*fn)(void *), void *fn_arg,
+		       pthread_t *t_p)
+{
+	pthread_attr_t attr;
+	int ret;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setaffinity_np(&attr, sizeof(struct rji_cpus), arg);
+	ret = pthread_create(t_p, &attr, fn, fn_arg);
+	pthread_attr_destroy(&attr);
+	return -ret;
+}
+
+Test(host, what_the_hook_left_a_thread_is_not_widened)
+{
+	struct rji_cpus may, one = first_cpu(), others, seen = { 0 };
+	struct rji_host host = { .spawn = spawn_bound, .arg = &one };
+	pthread_t t;
+
+	cr_assert_eq(rji_cpus_of_thread(&may), 0);
+	cr_assert_eq(rji_thread_start_on(&host, "rj-x", &may, look_at_cpus, &seen, &t), 0);
+	pthread_join(t, NULL);
+	cr_assert(rji_cpus_equal(&seen, &one));
+	others = rji_cpus_without(&may, &one);
+	if (rji_cpus_is_empty(&others))
+		return; /* a machine of one CPU */
+	cr_assert_eq(rji_thread_start_on(&host, "rj-x", &others, look_at_cpus, &seen, &t), 0);
+	pthread_join(t, NULL);
+	cr_assert(rji_cpus_equal(&seen, &one), "it stays, and says so");
+}

@@ -563,3 +563,55 @@ Test(session, names_of_states)
 	cr_assert_str_eq(rj_state_name((enum rj_state)99), "?");
 	cr_assert_str_eq(rj_state_name((enum rj_state) - 1), "?");
 }
+
+/* --- cpus, and where lanes run --- */
+
+static void expect_refused(const char *cpus, const char *text)
+{
+	struct rj_error e = { .size = sizeof(e) };
+
+	o.cpus = cpus;
+	open_source();
+	cr_assert_eq(rj_add_region(s, &r, NULL), 0);
+	cr_assert_eq(rj_start(s), -EINVAL);
+	cr_assert_eq(rj_error_detail(s, &e), 0);
+	cr_assert_not_null(strstr(e.text, text), "%s", e.text);
+	rj_close(&s);
+}
+
+Test(session, cpus_that_make_no_sense_or_are_not_ours_are_refused)
+{
+	expect_refused("0-", "\"0-\" is no list of CPUs such as 0-3,8");
+	expect_refused("none", "is no list of CPUs");
+	expect_refused("4095", "this process may not run on 4095, only on");
+}
+
+Test(session, lanes_are_planned_before_the_start)
+{
+	struct rj_lane_plan lp = { .size = sizeof(lp) };
+	struct rj_lane_bytes lb = { .size = sizeof(lb) };
+	struct rji_cpus one = { 0 };
+	char list[16];
+
+	rji_cpus_add(&one, rji_cpus_next(&env->topology->allowed, 0));
+	rji_cpus_format(&one, list, sizeof(list));
+	o.cpus = list;
+	o.n_lanes = 3;
+	open_source();
+	cr_assert_eq(rj_add_region(s, &r, NULL), 0);
+	cr_assert_eq(rj_get_lane_plan(s, 1, &lp), RJ_E_STATE, "lane 0 makes the plan");
+	for (uint32_t i = 0; i < 3; i++) {
+		memset(&lp, 0, sizeof(lp));
+		lp.size = sizeof(lp);
+		cr_assert_eq(rj_get_lane_plan(s, i, &lp), 0);
+		cr_assert_str_eq(lp.cpus, list);
+		cr_assert_neq(lp.why[0], '\0');
+		cr_assert_str_eq(lp.port, "");
+	}
+	cr_assert_eq(rj_get_lane_plan(s, 3, &lp), -ENOENT);
+	cr_assert_eq(rj_get_lane_bytes(s, 0, 0, &lb), RJ_E_STATE, "nothing is sent yet");
+	lp.size--;
+	cr_assert_eq(rj_get_lane_plan(s, 0, &lp), -EINVAL);
+	lb.size--;
+	cr_assert_eq(rj_get_lane_bytes(s, 0, 0, &lb), -EINVAL);
+}

@@ -57,6 +57,7 @@ static void check_plan(void)
 
 		cr_assert(rji_cpus_is_empty(&outside), "lane %u leaves the set", i);
 		cr_assert_not(rji_cpus_is_empty(&lane->cpus), "lane %u has no CPU", i);
+		cr_assert_eq(lane->narrowed, !rji_cpus_equal(&lane->cpus, &in.cpus));
 		cr_assert_lt(lane->group, plan.n_groups);
 		cr_assert_neq(lane->why[0], '\0');
 		if (lane->node != RJI_NO_NODE) {
@@ -296,6 +297,21 @@ Test(placement, memory_that_nobody_knows_binds_no_lane)
 	expect_nodes("- - - -");
 	cr_assert_eq(plan.n_groups, 1);
 	cr_assert(rji_cpus_equal(&plan.lane[3].cpus, &in.cpus));
+}
+
+Test(placement, who_receives_is_near_memory_only_if_it_is_all_in_one_place)
+{
+	machine("numa:2 core:4 pu:1");
+	in.receives = true;
+	in.n_lanes = 2;
+	in.node_bytes[0] = in.node_bytes[1] = 8 * GIB;
+	place();
+	expect_nodes("- -");
+	cr_assert(strstr(plan.lane[0].why, "several nodes"), "%s", plan.lane[0].why);
+	in.node_bytes[0] = GIB / 4;
+	place();
+	expect_nodes("1 1");
+	cr_assert(plan.lane[0].narrowed);
 }
 
 Test(placement, over_a_device_lanes_are_near_its_port_wherever_the_memory_is)
