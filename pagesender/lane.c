@@ -83,13 +83,13 @@ static int send_span(struct rji_lane_sender *lane, const struct rji_span *span)
 	while ((n = rji_extents_of_span(span, shift, lane->extent_max_bytes, &page,
 					lane->extents + lane->n_extents,
 					RJI_BATCH_EXTENTS - lane->n_extents))) {
-		for (uint32_t i = 0; i < n; i++) {
-			uint32_t len = lane->extents[lane->n_extents + i].len_bytes;
+		uint64_t bytes = 0;
 
-			lane->batch_bytes += len;
-			lane->round.pages += len >> shift;
-			lane->pages += len >> shift;
-		}
+		for (uint32_t i = 0; i < n; i++)
+			bytes += lane->extents[lane->n_extents + i].len_bytes;
+		lane->batch_bytes += bytes;
+		lane->round.pages += bytes >> shift;
+		lane->pages += bytes >> shift;
 		lane->n_extents += n;
 		if (lane->n_extents == RJI_BATCH_EXTENTS || lane->batch_bytes >= RJI_BATCH_BYTES) {
 			int ret = post_batch(lane);

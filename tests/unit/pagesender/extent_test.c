@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 
+#include "base/bitmap.h"
 #include "pagesender/extent.h"
 
 static uint64_t bits[RJI_SPAN_MAX_WORDS];
@@ -99,4 +100,74 @@ Test(extent, huge_pages_are_cut_to_what_an_extent_may_be)
 	page = 0;
 	cr_assert_eq(rji_extents_of_span(&span, 29, RJI_EXTENT_MAX_BYTES, &page, e, 64), 32);
 	cr_assert_eq(e[0].len_bytes, 1u << 30);
+}
+
+static uint64_t random_word(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* Long runs, single pages, full and empty words, in any order. */
+static uint64_t some_word(uint64_t *state)
+{
+	uint64_t a = random_word(state), b = random_word(state);
+
+	switch (b % 5) {
+	case 0: return 0;
+	case 1: return ~0ull;
+	case 2: return a;
+	case 3: return ~0ull << a % 64;
+	default: return ~0ull >> a % 64;
+	}
+}
+
+/* Page by page: is it set, and does the extent under way go on? */
+static uint32_t by_pages(const struct rji_span *span, uint64_t max_pages, struct rji_extent *e)
+{
+	uint64_t run = 0;
+	uint32_t n = 0;
+
+	for (uint64_t i = 0; i < span->n_pages; i++) {
+		if (!rji_bitmap_test(span->bits, i)) {
+			run = 0;
+			continue;
+		}
+		if (run == 0 || run == max_pages) {
+			e[n++] = (struct rji_extent){ .offset_bytes = (span->first_page + i) << 12,
+						      .region = 3 };
+			run = 0;
+		}
+		e[n - 1].len_bytes += 4096;
+		run++;
+	}
+	return n;
+}
+
+Test(extent, any_bits_in_any_room_give_what_page_by_page_gives)
+{
+	static struct rji_extent want[512], got[512];
+	uint64_t state = 4711;
+
+	for (int round = 0; round < 20000; round++) {
+		struct rji_span span = span_of(round * 64ull, 1 + random_word(&state) % 512);
+		uint64_t max_pages = 1 + random_word(&state) % 130, page = 0;
+		uint32_t n_want, n_got = 0, n;
+
+		for (int i = 0; i < RJI_SPAN_MAX_WORDS; i++)
+			bits[i] = some_word(&state);
+		n_want = by_pages(&span, max_pages, want);
+		do {
+			uint32_t room = 1 + (uint32_t)(random_word(&state) % 40);
+
+			n = rji_extents_of_span(&span, 12, (uint32_t)max_pages << 12, &page,
+						got + n_got,
+						room < 512 - n_got ? room : 512 - n_got);
+			n_got += n;
+		} while (n);
+		cr_assert_eq(n_got, n_want, "round %d: %u extents for %u", round, n_got, n_want);
+		cr_assert_arr_eq(got, want, n_want * sizeof(*want), "round %d", round);
+	}
 }
