@@ -34,8 +34,8 @@
 #define RJI_RDMA_SQ_DEPTH 256
 #define RJI_RDMA_RECVS 16
 #define RJI_RDMA_CONTROLS 16 /* SENDs of ours under way at most */
-#define RJI_RDMA_MAX_WR_BYTES                                                                      \
-	(1u << 20) /* a longer one is no faster and stands in the way of an urgent one */
+/* A longer one is slower on one queue pair, and stands in the way of an urgent one. */
+#define RJI_RDMA_MAX_WR_BYTES (128u << 10)
 #define RJI_RDMA_MAX_LISTENERS RJI_MAX_ADDRS
 
 struct rji_rdma_transport {
