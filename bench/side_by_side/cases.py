@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The comparisons: what is measured on either side, and the target it is held against."""
+
+from machine import need_memory, rdma_address, touch_memory
+from iperf3 import Iperf3
+from pairs import Side
+from perftest import WriteBandwidth
+from qemu import Qemu
+from ramjet import Ramjet
+from watch import PinnedBytes, ReceiverCpu
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+class Case:
+    """prepare() finds what is needed, else raises Missing; then ours and theirs can be measured."""
+
+    transport, unit, n_dropped, default_size = "rdma", "bytes/s", 0, GIB
+    peer_name, at_most = None, None
+
+    def __init__(self, opts):
+        self.opts = opts
+        self.size = opts.size or self.default_size
+        self.ramjet = Ramjet(opts.programs)
+        self.extra = {}
+
+    @property
+    def more_is_better(self):
+        return self.unit == "bytes/s"
+
+    def is_met(self, result):
+        return result["ratio"] >= self.target if self.more_is_better else result["ratio"] <= self.target
+
+    def describe_peer(self):
+        return self.peer.name, self.peer.version()
+
+
+class Rdma(Case):
+    def prepare(self):
+        self.address = rdma_address(self.opts.address)
+        need_memory(self.size)
+        self.prepare_peer()
+
+    def prepare_peer(self):
+        self.peer = WriteBandwidth(self.address)
+
+
+class Rdma64K(Rdma):
+    name, target = "rdma-64k", 0.97
+    summary = "the bulk round of incompressible memory, against ib_write_bw -s 65536"
+
+    def sides(self):
+        def ours():
+            return self.ramjet.migrate("rdma", self.size)["throughput_bytes_per_s"]
+
+        return Side({"": ours}), Side({"": lambda: self.peer.rate(65536, self.size)})
+
+
+class Rdma4KScattered(Rdma):
+    name, target, default_size = "rdma-4k-scattered", 0.90, 256 * MIB
+    summary = "scattered single pages of 4 KiB by ramjet-perf, against ib_write_bw -s 4096"
+
+    def prepare_peer(self):
+        super().prepare_peer()
+        self.ramjet.program("ramjet-perf")
+
+    def sides(self):
+        def ours():
+            lines = self.ramjet.perf("--transport", "rdma", "--pattern", "scattered", "--size", "4K")
+            return lines[-1]["bytes_per_s"]
+
+        return Side({"": ours}), Side({"": lambda: self.peer.rate(4096, self.size)})
+
+
+class RdmaTotal(Rdma):
+    """Total times: set-up, registration, memory, switchover."""
+
+    unit = "s"
+
+    def total(self, *more):
+        return self.ramjet.migrate("rdma", self.size, "--memory", self.opts.memory,
+                                   *more)["total_time_ms"] / 1e3
+
+
+class RdmaLazy(RdmaTotal):
+    name, target = "rdma-lazy", 1.05
+    summary = "total time with --register lazy under a pin cap, against --register all"
+
+    def prepare_peer(self):
+        self.ramjet.need_option("ramjet-migrate", "register")
+        self.cap = self.opts.pin_cap or self.size // 4
+        self.extra = {"pin_cap_bytes": self.cap, "pinned_peak_bytes": {"source": 0, "destination": 0}}
+
+    def describe_peer(self):
+        return "ramjet-migrate --register all", self.ramjet.version()
+
+    def lazy(self):
+        program = self.ramjet.start_migration(
+            "rdma", self.size, "--memory", self.opts.memory, "--register", "lazy", "--pin-cap", self.cap)
+        with PinnedBytes(program) as pinned:
+            figures = self.ramjet.finish_migration(program)
+        peak = self.extra["pinned_peak_bytes"]
+        for end in peak:
+            peak[end] = max(peak[end], pinned.peak[end])
+        return figures["total_time_ms"] / 1e3
+
+    def sides(self):
+        return Side({"": self.lazy}), Side({"": lambda: self.total("--register", "all")})
+
+    def is_met(self, result):
+        peak = max(self.extra["pinned_peak_bytes"].values())
+        return super().is_met(result) and 0 < peak <= self.cap
+
+
+class RdmaQemu(RdmaTotal):
+    name, target, pin_all = "rdma-qemu", 0.45, False
+    summary = "total time, against QEMU's rdma: as it is by default"
+
+    def prepare_peer(self):
+        self.peer = Qemu(self.opts.qemu)
+
+    def describe_peer(self):
+        return "QEMU rdma:" + (" rdma-pin-all" if self.pin_all else ""), self.peer.version()
+
+    def sides(self):
+        def theirs():
+            return self.peer.migrate_rdma(self.size, self.opts.memory, self.address, self.pin_all)
+
+        return Side({"": self.total}), Side({"": theirs})
+
+
+class RdmaQemuPinAll(RdmaQemu):
+    name, target, pin_all = "rdma-qemu-pin-all", 0.60, True
+    summary = "total time, against QEMU's rdma: with all memory pinned first"
+
+
+class RdmaReceiverCpu(Rdma):
+    name, target, unit = "rdma-receiver-cpu", 1.0, "share"
+    summary = "CPU time of the destination's library threads in the bulk round, against a limit of 2 %"
+    limit = 0.02
+
+    def prepare_peer(self):
+        self.ramjet.program("ramjet-migrate")
+
+    def describe_peer(self):
+        return "limit", None
+
+    def ours(self):
+        program = self.ramjet.start_migration("rdma", self.size, progress=True)
+        with ReceiverCpu(program) as cpu:
+            self.ramjet.finish_migration(program)
+        return cpu.share(program)
+
+    def sides(self):
+        return Side({"": self.ours}), Side({"": lambda: self.limit})
+
+
+class Tcp(Case):
+    transport, n_dropped, default_size = "tcp", 1, 4 * GIB
+
+    def prepare(self):
+        need_memory(self.size)
+        self.prepare_peer()
+        self.ramjet.program("ramjet-migrate")
+
+    def settings(self, word, counts, measure):
+        """A setting for each count, its memory touched before."""
+        def touched(n):
+            touch_memory(2 * self.size + GIB // 2)
+            return measure(n)
+
+        return Side({"%d %s" % (n, word) if n else "": lambda n=n: touched(n) for n in counts})
+
+
+class TcpPresent(Tcp):
+    name, target = "tcp-present", 0.95
+    summary = "the bulk round into memory already present, against N iperf3 processes; best N each"
+
+    def prepare_peer(self):
+        self.peer = Iperf3()
+
+    def ours(self, lanes):
+        return self.ramjet.migrate("tcp", self.size, "--memory", self.opts.memory, "--prefault",
+                                   "--lanes", lanes)["throughput_bytes_per_s"]
+
+    def sides(self):
+        return (self.settings("lanes", self.opts.streams, self.ours),
+                self.settings("processes", self.opts.streams,
+                              lambda n: self.peer.rate(n, self.opts.seconds)))
+
+
+class TcpFreshQemu(Tcp):
+    name, target, unit = "tcp-fresh-qemu", 0.7, "s"
+    summary = "total time into fresh memory, against QEMU multifd at its best number of channels"
+
+    def prepare_peer(self):
+        self.peer = Qemu(self.opts.qemu)
+
+    def describe_peer(self):
+        return "QEMU multifd", self.peer.version()
+
+    def ours(self, _):
+        return self.ramjet.migrate("tcp", self.size, "--memory", self.opts.memory)["total_time_ms"] / 1e3
+
+    def sides(self):
+        return (self.settings("lanes", [None], self.ours),
+                self.settings("channels", self.opts.channels,
+                              lambda n: self.peer.migrate_multifd(self.size, self.opts.memory, n)))
+
+
+CASES = [Rdma64K, Rdma4KScattered, RdmaLazy, RdmaQemu, RdmaQemuPinAll, RdmaReceiverCpu, TcpPresent,
+         TcpFreshQemu]

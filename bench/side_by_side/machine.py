@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""This machine: its memory, and addresses that reach an RDMA device of it."""
+
+import glob
+import ipaddress
+import mmap
+import os
+
+from processes import Failed, Missing
+
+SPARE_BYTES = 1 << 30
+MADV_POPULATE_WRITE = 23
+
+
+def available_bytes():
+    with open("/proc/meminfo") as meminfo:
+        for line in meminfo:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    raise Failed("/proc/meminfo does not tell MemAvailable")
+
+
+def need_memory(size):
+    """Two guests and a little."""
+    if available_bytes() < 2 * size + SPARE_BYTES // 4:
+        raise Missing("two guests of %d MiB do not fit: %d MiB are available; take a smaller --size"
+                      % (size >> 20, available_bytes() >> 20))
+
+
+def touch_memory(size):
+    """
+    Have the memory of a run touched before it. In a virtual machine a page's first touch may cost the host's share as
+    well, several times the guest's, and a machine that reports free pages soon loses them to the host again: so this
+    comes right before each run, of both sides alike.
+    """
+    n = min(size, available_bytes() - SPARE_BYTES)
+    if n <= 0:
+        return
+    child = os.fork()
+    if not child:
+        try:
+            memory = mmap.mmap(-1, n, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory.madvise(mmap.MADV_HUGEPAGE)
+            memory.madvise(MADV_POPULATE_WRITE)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def rdma_address(asked_for):
+    """An IPv4 address of this machine that has an RDMA device behind it."""
+    if asked_for:
+        return asked_for
+    if not glob.glob("/sys/class/infiniband/*"):
+        raise Missing("no RDMA device here; with software RDMA in the test machine: "
+                      "tests/vm/run --mem 4096 --timeout 3600 -- bench/peers CASE")
+    for path in sorted(glob.glob("/sys/class/infiniband/*/ports/*/gids/*")):
+        with open(path) as gid:
+            address = ipaddress.IPv6Address(gid.read().strip()).ipv4_mapped
+        if address:
+            return str(address)
+    raise Missing("no RDMA device here has an IPv4 address: give its interface one, or name one "
+                  "by --address")
