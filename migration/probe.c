@@ -129,6 +129,8 @@ void rj_probe_destroy(struct rj_probe **probe_p)
 		return;
 	p = *probe_p;
 	rji_inventory_free(p->devices, (int)p->n_devices);
+	if (p->route)
+		free(p->route->lanes);
 	free(p->route);
 	free(p->problems);
 	free(p);

@@ -83,6 +83,44 @@ static void take_way(const struct rji_uri *uri, struct rj_probe_route *r)
 	}
 }
 
+static int read_lanes(struct rj_session *s, struct rj_probe_route *r)
+{
+	int ret = 0;
+
+	r->lanes = calloc(r->n_lanes, sizeof(*r->lanes));
+	if (!r->lanes)
+		return -ENOMEM;
+	for (uint32_t i = 0; !ret && i < r->n_lanes; i++) {
+		r->lanes[i].size = sizeof(r->lanes[i]);
+		ret = rj_get_lane_plan(s, i, &r->lanes[i]);
+	}
+	if (ret) {
+		free(r->lanes);
+		r->lanes = NULL;
+	}
+	return ret == -ENOMEM ? ret : 0;
+}
+
+/* What a source would say; one that has nowhere to connect to says nothing. */
+static int take_lanes(struct rj_env *env, struct rj_probe_route *r)
+{
+	struct rj_session *s;
+	struct rj_opts o;
+	char text[320];
+	int ret;
+
+	snprintf(text, sizeof(text), "%s%s", r->transport, strstr(r->uri, "://"));
+	rj_opts_init(&o);
+	o.uri = text;
+	o.n_lanes = r->n_lanes;
+	ret = rj_source_open(env, &o, &s);
+	if (ret)
+		return ret == -ENOMEM ? ret : 0;
+	ret = read_lanes(s, r);
+	rj_close(&s);
+	return ret;
+}
+
 int rji_probe_route(struct rj_env *env, const char *root, const char *text, struct rj_probe *probe,
 		    struct rj_probe_route *route_p)
 {
@@ -110,6 +148,7 @@ int rji_probe_route(struct rj_env *env, const char *root, const char *text, stru
 		take_port(probe, &r);
 	else
 		take_netdev(root, &r);
+	ret = r.status ? 0 : take_lanes(env, &r);
 	*route_p = r;
-	return 0;
+	return ret;
 }

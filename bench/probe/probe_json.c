@@ -155,9 +155,20 @@ static json_t *machine_object(const struct rj_probe_machine *m)
 	return o;
 }
 
-static json_t *route_object(const struct rj_probe_route *r)
+static json_t *lane_object(const struct rj_lane_plan *lane)
 {
 	json_t *o = json_object();
+
+	json_object_set_new(o, "node", lane->node < 0 ? json_null() : json_integer(lane->node));
+	set_text(o, "cpus", lane->cpus);
+	set_text(o, "port", lane->port);
+	set_text(o, "why", lane->why);
+	return o;
+}
+
+static json_t *route_object(const struct rj_probe_route *r)
+{
+	json_t *o = json_object(), *places = json_array();
 
 	set_text(o, "uri", r->uri);
 	set_text(o, "transport", r->transport);
@@ -169,6 +180,9 @@ static json_t *route_object(const struct rj_probe_route *r)
 	set_text(o, "address", r->address);
 	set_text(o, "netdev", r->netdev);
 	set_known(o, "lanes", r->n_lanes);
+	for (uint32_t i = 0; r->lanes && i < r->n_lanes; i++)
+		json_array_append_new(places, lane_object(&r->lanes[i]));
+	json_object_set_new(o, "lane_places", places);
 	set_known(o, "rate_bytes_per_s", r->rate_bytes_per_s);
 	return o;
 }

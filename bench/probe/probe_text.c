@@ -110,6 +110,9 @@ static void print_way(const struct rj_probe_route *r)
 	if (r->address[0])
 		LINE("from", "%s%s%s", r->address, r->netdev[0] ? " on " : "", r->netdev);
 	LINE("lanes", "%u", r->n_lanes);
+	for (uint32_t i = 0; r->lanes && i < r->n_lanes; i++)
+		LINE("", "%u on CPUs %s%s%s: %s", i, r->lanes[i].cpus,
+		     r->lanes[i].port[0] ? ", by " : "", r->lanes[i].port, r->lanes[i].why);
 	if (r->rate_bytes_per_s)
 		LINE("rate", "%s", UNITS_RATE(r->rate_bytes_per_s));
 }

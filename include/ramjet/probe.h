@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <ramjet/env.h>
+#include <ramjet/session.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -116,7 +117,9 @@ struct rj_probe_route {
 	char address[48];   /* of this machine */
 	char netdev[16];    /* that has the address */
 	uint32_t n_lanes;
-	uint64_t rate_bytes_per_s; /* of the port; over tcp of the netdev, where it tells */
+	struct rj_lane_plan *lanes; /* n_lanes of them, as far as they can be placed without knowing
+				     * the guest's memory; NULL where they cannot */
+	uint64_t rate_bytes_per_s;  /* of the port; over tcp of the netdev, where it tells */
 };
 
 enum rj_probe_severity {

@@ -9,7 +9,7 @@ from migrate import BUILD, Running, check, main
 PROGRAM = os.path.join(BUILD, "bench/ramjet-probe")
 KEYS = {"would_go", "error", "route", "machine", "devices", "problems"}
 PROBLEM_KEYS = {"severity", "problem", "why", "fix"}
-ROUTE_KEYS = {"uri", "transport", "why", "device", "port", "gid_index", "address", "netdev", "lanes",
+ROUTE_KEYS = {"uri", "transport", "why", "device", "port", "gid_index", "address", "netdev", "lanes", "lane_places",
               "rate_bytes_per_s"}
 HAS_DEVICE = os.path.isdir("/sys/class/infiniband") and os.listdir("/sys/class/infiniband")
 
@@ -52,6 +52,7 @@ def case_tcp_goes():
     route = whole(probe("tcp://127.0.0.1:7471", "--json"), 0)["route"]
     check(set(route) == ROUTE_KEYS, route)
     check(route["transport"] == "tcp" and route["address"] == "127.0.0.1" and route["netdev"] == "lo", route)
+    check(len(route["lane_places"]) == route["lanes"] and all(p["cpus"] and p["why"] for p in route["lane_places"]), route)
     check(route["lanes"] >= 1 and route["device"] is None and route["gid_index"] is None, route)
 
 
