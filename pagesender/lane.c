@@ -36,16 +36,51 @@ void rji_lane_tell_totals(struct rji_lane_sender *lane)
 	add(&lane->totals->cpu_ns, rji_thread_cpu_ns(), &lane->told_cpu_ns);
 }
 
+static int post(struct rji_lane_sender *lane, const struct rji_extent *e, uint32_t n,
+		uint64_t bytes)
+{
+	int ret = rji_pace_wait(lane->pace, bytes, lane->stop);
+
+	return ret ? ret : lane->ops->post(lane->link, e, n, &lane->err);
+}
+
+/* Under a rate: no more than a quantum at a time, a longer extent in parts. */
+static int post_in_turns(struct rji_lane_sender *lane, uint64_t quantum)
+{
+	struct rji_extent *e = lane->extents, *end = e + lane->n_extents;
+	int ret = 0;
+
+	while (!ret && e < end) {
+		struct rji_extent part = *e;
+		uint64_t bytes = 0;
+		uint32_t n = 0;
+
+		while (e + n < end && bytes + e[n].len_bytes <= quantum)
+			bytes += e[n++].len_bytes;
+		if (n) {
+			ret = post(lane, e, n, bytes);
+			e += n;
+			continue;
+		}
+		part.len_bytes = (uint32_t)quantum;
+		e->offset_bytes += quantum;
+		e->len_bytes -= part.len_bytes;
+		ret = post(lane, &part, 1, quantum);
+	}
+	return ret;
+}
+
 static int post_batch(struct rji_lane_sender *lane)
 {
-	uint32_t n = lane->n_extents;
+	uint64_t quantum = rji_pace_quantum(lane->pace);
 	int ret;
 
-	if (!n)
+	if (!lane->n_extents)
 		return 0;
-	ret = rji_pace_wait(lane->pace, lane->batch_bytes, lane->stop);
-	if (!ret)
-		ret = lane->ops->post(lane->link, lane->extents, n, &lane->err);
+	if (lane->batch_bytes <= quantum)
+		ret = post(lane, lane->extents, lane->n_extents, lane->batch_bytes);
+	else
+		ret = post_in_turns(lane, quantum);
 	if (!ret) {
 		lane->round.bytes += lane->batch_bytes;
 		tell_sent(lane);

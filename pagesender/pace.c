@@ -7,8 +7,8 @@
 
 #include "base/clock.h"
 
-/* What a lane may catch up on after it came late. */
-#define SLACK_NS (2 * RJI_NS_PER_MS)
+#define QUANTUM_PER_S 2000
+#define QUANTUM_MIN 4096
 
 /* How soon who waits notices that the rate was changed. */
 #define LOOK_NS (50 * RJI_NS_PER_MS)
@@ -29,13 +29,23 @@ void rji_pace_set(struct rji_pace *p, uint64_t rate_bytes_per_s)
 	atomic_store_explicit(&p->free_at_ns, 0, memory_order_release);
 }
 
-/* Returns when this reservation begins. Acquire pairs with rji_pace_set(). */
-static uint64_t reserve(struct rji_pace *p, uint64_t cost_ns, uint64_t now)
+uint64_t rji_pace_quantum(const struct rji_pace *p)
+{
+	uint64_t rate = atomic_load_explicit(&p->rate_bytes_per_s, memory_order_relaxed);
+	uint64_t bytes = rate / QUANTUM_PER_S / QUANTUM_MIN * QUANTUM_MIN;
+
+	if (!rate)
+		return UINT64_MAX;
+	return bytes > QUANTUM_MIN ? bytes : QUANTUM_MIN;
+}
+
+/* Acquire pairs with rji_pace_set(). */
+uint64_t rji_pace_reserve(struct rji_pace *p, uint64_t cost_ns, uint64_t now_ns)
 {
 	uint64_t free_at = atomic_load_explicit(&p->free_at_ns, memory_order_relaxed), begin;
 
 	do {
-		begin = free_at + SLACK_NS < now ? now - SLACK_NS : free_at;
+		begin = free_at + RJI_PACE_SLACK_NS < now_ns ? now_ns - RJI_PACE_SLACK_NS : free_at;
 	} while (!atomic_compare_exchange_weak_explicit(&p->free_at_ns, &free_at, begin + cost_ns,
 							memory_order_acquire,
 							memory_order_relaxed));
@@ -69,7 +79,8 @@ int rji_pace_wait(struct rji_pace *p, uint64_t bytes, const struct rji_stop *sto
 		if (!rate)
 			return 0;
 		now = rji_now_ns();
-		turn = reserve(p, (uint64_t)((__uint128_t)bytes * RJI_NS_PER_S / rate), now);
+		turn = rji_pace_reserve(p, (uint64_t)((__uint128_t)bytes * RJI_NS_PER_S / rate),
+					now);
 		if (atomic_load_explicit(&p->rate_bytes_per_s, memory_order_relaxed) != rate) {
 			/* Changed between reading and reserving: void as well. */
 			atomic_store_explicit(&p->free_at_ns, 0, memory_order_relaxed);

@@ -132,6 +132,18 @@ Test(lane, batches_keep_to_their_limits)
 	cr_assert_eq(link_.largest_batch, RJI_BATCH_EXTENTS * 4096);
 }
 
+Test(lane, under_a_rate_posts_are_as_small_as_it_asks_for)
+{
+	rji_pageset_all_pending(&set);
+	rji_harvest_begin_round(&harvest);
+	rji_pace_init(&pace, 512 << 20);
+	cr_assert_eq(rji_lane_send_round(&lane), 0);
+	cr_assert_eq(link_.largest_batch, rji_pace_quantum(&pace), "long extents go in parts");
+	cr_assert_eq(link_.bytes, 32 << 20, "all of them");
+	cr_assert_eq(lane.round.bytes, 32 << 20);
+	cr_assert_eq(lane.round.pages, 8192);
+}
+
 Test(lane, what_does_not_fill_a_batch_is_sent_before_the_fence)
 {
 	for (int round = 0; round < 2; round++) {

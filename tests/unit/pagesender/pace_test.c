@@ -46,7 +46,7 @@ Test(pace, never_more_than_the_rate_allows)
 
 		cr_assert_eq(rji_pace_wait(&pace, batch, &stop), 0);
 		now = rji_now_ns();
-		allowed = (now - start + 2 * RJI_NS_PER_MS) * rate / RJI_NS_PER_S + batch;
+		allowed = (now - start + RJI_PACE_SLACK_NS) * rate / RJI_NS_PER_S + batch;
 		cr_assert_leq((i + 1) * batch, allowed, "batch %lu after %lu ns", i, now - start);
 	}
 }
@@ -78,8 +78,8 @@ Test(pace, one_that_was_away_catches_up_on_the_slack_only)
 	pace.free_at_ns = rji_now_ns() - 10 * RJI_NS_PER_S;
 	now = rji_now_ns();
 	rji_pace_wait(&pace, 1000, &stop);
-	cr_assert_geq(pace.free_at_ns, now - 2 * RJI_NS_PER_MS + 1000);
-	cr_assert_leq(pace.free_at_ns, rji_now_ns() - 2 * RJI_NS_PER_MS + 1000);
+	cr_assert_geq(pace.free_at_ns, now - RJI_PACE_SLACK_NS + 1000);
+	cr_assert_leq(pace.free_at_ns, rji_now_ns() - RJI_PACE_SLACK_NS + 1000);
 }
 
 Test(pace, stop_ends_a_wait)
@@ -134,4 +134,117 @@ Test(pace, account_does_not_wrap)
 	rji_pace_init(&pace, 1);
 	rji_pace_wait(&pace, 8ull << 30, &stop);
 	cr_assert_geq(pace.free_at_ns, now + (8ull << 30) * (RJI_NS_PER_S - 1));
+}
+
+/* --- smooth at 10 ms, by a clock of the test's --- */
+
+#define N_LANES 4
+#define WINDOW_NS (10 * RJI_NS_PER_MS)
+#define N_POSTS 20000
+
+struct posted {
+	uint64_t at_ns, bytes;
+};
+
+static struct posted posted[N_POSTS];
+
+/* How long after its turn a lane wakes up, and how long it is away now and then. */
+struct habits {
+	uint64_t late_ns, pause_ns;
+};
+
+/*
+ * Lanes that reserve, sleep and post in turn. The account is asked in the order in which they come.
+ * Returns when the last one posted.
+ */
+static uint64_t run_lanes(uint64_t rate, struct habits h)
+{
+	uint64_t comes_at[N_LANES] = { 0 }, quantum, cost, last = 0;
+
+	rji_pace_init(&pace, rate);
+	quantum = rji_pace_quantum(&pace);
+	cost = quantum * RJI_NS_PER_S / rate;
+	for (int i = 0; i < N_LANES; i++)
+		comes_at[i] = RJI_NS_PER_S;
+	for (int i = 0; i < N_POSTS; i++) {
+		uint64_t turn, *now = &comes_at[0];
+
+		for (int k = 1; k < N_LANES; k++)
+			now = comes_at[k] < *now ? &comes_at[k] : now;
+		turn = rji_pace_reserve(&pace, cost, *now);
+		*now = (turn > *now ? turn : *now) + (uint64_t)(i % 3) * h.late_ns / 2;
+		posted[i] = (struct posted){ *now, quantum };
+		last = *now > last ? *now : last;
+		if (i % 1000 == 999)
+			for (int k = 0; k < N_LANES; k++)
+				comes_at[k] += h.pause_ns;
+	}
+	return last;
+}
+
+static int by_time(const void *a, const void *b)
+{
+	const struct posted *x = a, *y = b;
+
+	return x->at_ns < y->at_ns ? -1 : x->at_ns > y->at_ns;
+}
+
+/* The most and the least that any 10 ms saw between the first post and end_ns. */
+static void windows(uint64_t end_ns, uint64_t *most_p, uint64_t *least_p)
+{
+	uint64_t sum = 0, most = 0, least = UINT64_MAX;
+	int first = 0;
+
+	qsort(posted, N_POSTS, sizeof(*posted), by_time);
+	for (int i = 0; i < N_POSTS && posted[i].at_ns <= end_ns; i++) {
+		sum += posted[i].bytes;
+		for (; posted[i].at_ns - posted[first].at_ns >= WINDOW_NS; first++)
+			sum -= posted[first].bytes;
+		most = sum > most ? sum : most;
+		if (posted[i].at_ns - posted[0].at_ns >= WINDOW_NS)
+			least = sum < least ? sum : least;
+	}
+	*most_p = most;
+	*least_p = least;
+}
+
+static const uint64_t rates[] = { 10000000, 100000000, 1250000000, 12500000000 };
+
+Test(pace, any_10_ms_are_within_a_tenth_of_the_rate)
+{
+	for (size_t i = 0; i < sizeof(rates) / sizeof(*rates); i++) {
+		uint64_t end = run_lanes(rates[i], (struct habits){ 0 });
+		uint64_t allowed = rates[i] / 100, most, least;
+
+		windows(end, &most, &least);
+		cr_assert_leq(most, allowed * 115 / 100, "%lu: %lu", rates[i], most);
+		cr_assert_geq(least, allowed * 90 / 100, "%lu: %lu", rates[i], least);
+	}
+}
+
+/* Late by up to half a millisecond, which is what a timer and a busy CPU do: it is caught up on. */
+Test(pace, lateness_neither_bunches_nor_costs)
+{
+	for (size_t i = 0; i < sizeof(rates) / sizeof(*rates); i++) {
+		uint64_t end = run_lanes(rates[i], (struct habits){ .late_ns = RJI_NS_PER_MS / 2 });
+		uint64_t allowed = rates[i] / 100, whole, most, least;
+
+		windows(end, &most, &least);
+		cr_assert_leq(most, allowed * 120 / 100, "%lu: %lu", rates[i], most);
+		cr_assert_geq(least, allowed * 80 / 100, "%lu: %lu", rates[i], least);
+		whole = (uint64_t)((double)posted[0].bytes * N_POSTS /
+				   (double)(end - posted[0].at_ns) * 1e9);
+		cr_assert_geq(whole, rates[i] * 98 / 100, "%lu: %lu", rates[i], whole);
+	}
+}
+
+Test(pace, no_burst_after_idling)
+{
+	for (size_t i = 0; i < sizeof(rates) / sizeof(*rates); i++) {
+		uint64_t end = run_lanes(rates[i], (struct habits){ .pause_ns = RJI_NS_PER_S });
+		uint64_t most, least;
+
+		windows(end, &most, &least);
+		cr_assert_leq(most, rates[i] / 100 * 115 / 100, "%lu: %lu", rates[i], most);
+	}
 }
