@@ -34,6 +34,8 @@ static const struct bench_option options[] = {
 	BENCH_CHOICE("memory", &o.memory_text, "shared|private|huge",
 		     "what it is made of at this end: a memfd, anonymous memory, or that with "
 		     "transparent huge pages (shared)"),
+	BENCH_TEXT("memory-nodes", &o.nodes_text, "LIST",
+		   "spread it over these NUMA nodes in equal parts, as 0,1 (the kernel's choice)"),
 	BENCH_CHOICE(
 		"fill", &o.fill_text, "mixed|random",
 		"what is in it at first: zero pages among random ones, or random only (mixed)"),
@@ -46,6 +48,8 @@ static const struct bench_option options[] = {
 		     "how KVM tells what a kvm guest dirties (log)"),
 	BENCH_NUMBER("lanes", &o.n_lanes, "N", 1, RJ_MAX_LANES,
 		     "sender threads, each with its connection (chosen for this machine)"),
+	BENCH_TEXT("cpus", &o.cpus, "LIST",
+		   "CPUs that the library's threads stay on at this end, as 0-3,8 (all)"),
 	BENCH_NUMBER("max-downtime", &o.max_downtime_ms, "MS", 1, 2000000,
 		     "how long the guest may stand still (300)"),
 	BENCH_CHOICE("strict-downtime", &o.strict_text, "on|off",
@@ -131,6 +135,13 @@ static int understand(char *why, size_t why_bytes)
 		snprintf(why, why_bytes, "--prefault needs real memory; a marked guest has none");
 		return -EINVAL;
 	}
+	if (o.nodes_text && o.kind == GUEST_MARKED && !o.listen) {
+		snprintf(why, why_bytes,
+			 "--memory-nodes needs real memory; a marked guest has none");
+		return -EINVAL;
+	}
+	if (o.nodes_text && guest_parse_nodes(o.nodes_text, &o.nodes, why, why_bytes) < 0)
+		return -EINVAL;
 	if (o.tracker_text && o.kind != GUEST_KVM && !o.listen) {
 		snprintf(why, why_bytes, "--tracker is about KVM: it needs a kvm guest");
 		return -EINVAL;
@@ -277,5 +288,6 @@ int main(int argc, char **argv)
 	if (!o.json && o.report_fd == UINT32_MAX)
 		result_print_summary(&res);
 	rj_env_close(&env);
+	lanes_free(&res.lanes);
 	return result_exit(&res);
 }

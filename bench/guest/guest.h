@@ -49,6 +49,15 @@ enum guest_memory_kind {
 	GUEST_MEMORY_HUGE,    /* anonymous, with transparent huge pages, as QEMU's default is */
 };
 
+/* NUMA nodes, by the kernel's numbers, each with an equal part of guest RAM; none: not bound. */
+struct guest_nodes {
+	uint32_t n;
+	uint8_t number[16];
+};
+
+/* "0,1". 0, or -EINVAL with a one-line why. */
+int guest_parse_nodes(const char *text, struct guest_nodes *nodes, char *why, size_t why_bytes);
+
 /* How KVM tells what its vCPU writes. */
 enum guest_tracker { GUEST_TRACKER_LOG, GUEST_TRACKER_RING };
 
@@ -59,6 +68,7 @@ struct guest_opts {
 	uint64_t seed;
 	bool fill_all; /* no zero pages among those that are filled at first */
 	enum guest_memory_kind memory;
+	struct guest_nodes nodes;   /* of this side; not in the description */
 	enum guest_tracker tracker; /* of this side; not in the description */
 	uint32_t ring_pages;	    /* tests: of the ring; 0: as many as KVM allows */
 	bool prefault;		    /* made empty: its memory is there, not only its addresses */

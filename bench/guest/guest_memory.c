@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/mempolicy.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define ALIGN_BYTES (2ull << 20)
@@ -99,10 +101,40 @@ static int map_private(struct guest_memory *m, uint64_t len_bytes, bool huge, ch
 	return ret;
 }
 
+/* Part by part to one node each, before anything is touched; libnuma would be much for one call. */
+static int bind_to_nodes(const struct guest_memory *m, const struct guest_nodes *nodes, char *why,
+			 size_t why_bytes)
+{
+	uint64_t part = m->len_bytes / (nodes->n ? nodes->n : 1) / ALIGN_BYTES * ALIGN_BYTES;
+
+	for (uint32_t i = 0; i < nodes->n; i++) {
+		uint64_t at = i * part, len = i + 1 < nodes->n ? part : m->len_bytes - at;
+		unsigned long mask = 1ul << nodes->number[i];
+		int err;
+
+		if (!len || !syscall(SYS_mbind, m->host + at, len, MPOL_BIND, &mask, 65ul, 0u))
+			continue;
+		err = errno;
+		snprintf(why, why_bytes, "cannot have guest RAM on node %u: %s%s", nodes->number[i],
+			 strerrordesc_np(err),
+			 err == EINVAL ? " (see /sys/devices/system/node/has_memory)" : "");
+		return -err;
+	}
+	return 0;
+}
+
+static int map_kind(struct guest_memory *m, const struct guest_opts *o, char *why, size_t why_bytes)
+{
+	if (o->memory == GUEST_MEMORY_SHARED)
+		return map_shared(m, o->size_bytes, why, why_bytes);
+	return map_private(m, o->size_bytes, o->memory == GUEST_MEMORY_HUGE, why, why_bytes);
+}
+
 int guest_memory_alloc(struct guest_memory *m, const struct guest_opts *o, char *why,
 		       size_t why_bytes)
 {
 	uint64_t available = available_bytes();
+	int ret;
 
 	if (o->size_bytes > available) {
 		snprintf(why, why_bytes,
@@ -111,9 +143,13 @@ int guest_memory_alloc(struct guest_memory *m, const struct guest_opts *o, char 
 			 o->size_bytes / MIB, available / MIB);
 		return -ENOMEM;
 	}
-	if (o->memory == GUEST_MEMORY_SHARED)
-		return map_shared(m, o->size_bytes, why, why_bytes);
-	return map_private(m, o->size_bytes, o->memory == GUEST_MEMORY_HUGE, why, why_bytes);
+	ret = map_kind(m, o, why, why_bytes);
+	if (ret < 0)
+		return ret;
+	ret = bind_to_nodes(m, &o->nodes, why, why_bytes);
+	if (ret < 0)
+		guest_memory_free(m);
+	return ret;
 }
 
 int guest_memory_populate(struct guest_memory *m, char *why, size_t why_bytes)

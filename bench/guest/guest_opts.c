@@ -79,6 +79,32 @@ bad:
 		      text);
 }
 
+#define NODE_MAX 63u
+
+int guest_parse_nodes(const char *text, struct guest_nodes *nodes, char *why, size_t why_bytes)
+{
+	struct guest_nodes v = { 0 };
+	const char *p = text;
+
+	for (;;) {
+		char *end;
+		unsigned long number = strtoul(p, &end, 10);
+
+		if (*p < '0' || *p > '9' || number > NODE_MAX || v.n == sizeof(v.number))
+			break;
+		v.number[v.n++] = (uint8_t)number;
+		if (!*end) {
+			*nodes = v;
+			return 0;
+		}
+		if (*end != ',')
+			break;
+		p = end + 1;
+	}
+	return refuse(why, why_bytes, "memory nodes \"%s\" are no list of at most %zu such as 0,1",
+		      text, sizeof(v.number));
+}
+
 static const struct guest_ops *const kinds_ops[] = { &guest_kvm_ops, &guest_synthetic_ops,
 						     &guest_marked_ops };
 

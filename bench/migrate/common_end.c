@@ -12,6 +12,7 @@ void migrate_opts_to_session(const struct migrate_opts *o, const char *uri, stru
 	rj_opts_init(so);
 	so->uri = uri;
 	so->n_lanes = o->n_lanes;
+	so->cpus = o->cpus;
 	so->max_downtime_ms = o->max_downtime_ms;
 	so->strict_downtime = !strcmp(o->strict_text, "on");
 	so->timeout_ms = o->timeout_s * 1000;
@@ -81,6 +82,7 @@ void result_of_session(struct migrate_result *res, struct rj_session *s, int sta
 	res->st.size = sizeof(res->st);
 	rj_stats(s, &res->st);
 	snprintf(res->transport, sizeof(res->transport), "%s", res->st.transport);
+	lanes_take(s, &res->lanes);
 	res->runs_at = where[runs];
 	res->status = "completed";
 	if (status < 0) {

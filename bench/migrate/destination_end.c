@@ -40,6 +40,7 @@ static int on_setup(void *arg, struct rj_session *s, const void *blob, size_t le
 
 	if (!ret) {
 		go.memory = end->o->memory;
+		go.nodes = end->o->nodes;
 		go.prefault = end->o->prefault;
 		ret = guest_create_empty(&go, &end->guest, why, sizeof(why));
 	}

@@ -20,6 +20,7 @@
  *   verify.c          memory of both sides compared, over a connection of its own
  *   pair.c            both ends by one command: the destination as a child process
  *   progress.c        what a person sees while it happens
+ *   lane_report.c     where lanes run, and what they sent of which node's memory
  *   common_end.c      what both ends do alike
  *   result.c          the figures, as JSON and as a summary
  */
@@ -38,6 +39,7 @@ enum migrate_exit {
 struct migrate_opts {
 	const char *transport, *guest, *workload_text, *listen, *to, *progress_text, *strict_text;
 	const char *memory_text, *fill_text, *tracker_text;
+	const char *nodes_text, *cpus;
 	const char *break_text; /* tests */
 	uint64_t size_bytes, bandwidth_bytes_per_s;
 	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed;
@@ -46,9 +48,18 @@ struct migrate_opts {
 	struct guest_workload workload;
 	enum guest_kind kind;
 	enum guest_memory_kind memory;
+	struct guest_nodes nodes;
 	bool fill_all;
 	const char *guest_why; /* why another kind than the usual one; or NULL */
 	bool progress;
+};
+
+/* Where the lanes ran, and what each sent of each node's memory. */
+struct lane_report {
+	uint32_t n_lanes;
+	struct rj_lane_plan plan[RJ_MAX_LANES];
+	uint32_t n_bytes, max_bytes;
+	struct rj_lane_bytes *bytes;
 };
 
 /* What came of it. Written by one thread, read when it is over. */
@@ -68,7 +79,16 @@ struct migrate_result {
 	uint64_t counter_before, counter_after; /* around the switchover, or the failure */
 	uint64_t peer_cpu_ns;			/* the other side's, where known */
 	bool peer_cpu_known;
+	struct lane_report lanes; /* this side's */
 };
+
+/* --- lane_report.c --- */
+
+/* The plan of a session that has not started, for people. */
+void lanes_say_plan(struct rj_session *s);
+/* What came of it. */
+void lanes_take(struct rj_session *s, struct lane_report *r);
+void lanes_free(struct lane_report *r);
 
 /* --- the two ends; each returns when its session is over --- */
 

@@ -83,6 +83,14 @@ static int start_child(const struct migrate_opts *o, const struct bench_route *r
 	argv[n++] = "never";
 	argv[n++] = "--memory";
 	argv[n++] = o->memory_text;
+	if (o->nodes_text) {
+		argv[n++] = "--memory-nodes";
+		argv[n++] = o->nodes_text;
+	}
+	if (o->cpus) {
+		argv[n++] = "--cpus";
+		argv[n++] = o->cpus;
+	}
 	if (o->prefault)
 		argv[n++] = "--prefault";
 	if (o->verify)

@@ -52,8 +52,6 @@ void progress_plan(const struct migrate_opts *o, const struct bench_route *r)
 		     UNITS_BYTES(o->size_bytes), o->workload_text, o->guest_why ? "; " : "",
 		     o->guest_why ? o->guest_why : "");
 	progress_say("  transport  %s: %s", r->transport, r->why);
-	progress_say("  lanes      %u%s", o->n_lanes ? o->n_lanes : r->n_lanes,
-		     o->n_lanes ? "" : ", for this machine's CPUs");
 	progress_say("  downtime   %u ms allowed%s", o->max_downtime_ms,
 		     strcmp(o->strict_text, "on") ? "" : "; rather another round than more");
 	if (o->bandwidth_bytes_per_s)

@@ -65,6 +65,55 @@ static void set_int(json_t *o, const char *key, uint64_t v)
 	json_object_set_new(o, key, json_integer((json_int_t)v));
 }
 
+static json_t *lanes_array(const struct lane_report *r)
+{
+	json_t *a = json_array();
+
+	for (uint32_t i = 0; i < r->n_lanes; i++) {
+		const struct rj_lane_plan *lp = &r->plan[i];
+		json_t *o = json_object();
+
+		set_int(o, "lane", i);
+		json_object_set_new(o, "node", lp->node < 0 ? json_null() : json_integer(lp->node));
+		json_object_set_new(o, "cpus", json_string(lp->cpus));
+		json_object_set_new(o, "port", text_or_null(lp->port));
+		json_object_set_new(o, "why", json_string(lp->why));
+		json_array_append_new(a, o);
+	}
+	return a;
+}
+
+static json_t *node_bytes_array(const struct lane_report *r)
+{
+	json_t *a = json_array();
+
+	for (uint32_t i = 0; i < r->n_bytes; i++) {
+		const struct rj_lane_bytes *lb = &r->bytes[i];
+		json_t *o = json_object();
+
+		set_int(o, "lane", lb->lane);
+		json_object_set_new(o, "node", lb->node < 0 ? json_null() : json_integer(lb->node));
+		json_object_set_new(o, "local",
+				    lb->locality == RJ_LOCALITY_UNKNOWN
+					    ? json_null()
+					    : json_boolean(lb->locality == RJ_LOCAL));
+		set_int(o, "planned_bytes", lb->planned_bytes);
+		set_int(o, "bytes", lb->sent_bytes);
+		set_int(o, "busy_bytes", lb->busy_bytes);
+		json_array_append_new(a, o);
+	}
+	return a;
+}
+
+static uint64_t bytes_of_locality(const struct lane_report *r, enum rj_locality locality)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < r->n_bytes; i++)
+		sum += r->bytes[i].locality == (uint32_t)locality ? r->bytes[i].sent_bytes : 0;
+	return sum;
+}
+
 static json_t *to_json(const struct migrate_result *res)
 {
 	const struct rj_stats *st = &res->st;
@@ -96,6 +145,10 @@ static json_t *to_json(const struct migrate_result *res)
 	set_int(o, "counter_after", res->counter_after);
 	set_int(o, "transferred_bytes", st->transferred_bytes);
 	json_object_set_new(o, "pages", pages_object(&st->pages));
+	json_object_set_new(o, "lanes_plan", lanes_array(&res->lanes));
+	json_object_set_new(o, "node_bytes", node_bytes_array(&res->lanes));
+	set_int(o, "local_bytes", bytes_of_locality(&res->lanes, RJ_LOCAL));
+	set_int(o, "remote_bytes", bytes_of_locality(&res->lanes, RJ_REMOTE));
 	set_int(o, "throughput_bytes_per_s", st->throughput_bytes_per_s);
 	set_int(o, "dirty_rate_bytes_per_s", st->dirty_rate_bytes_per_s);
 	json_object_set_new(o, "guest_gap_max_ms", ms(res->beats.gap_max_ns));

@@ -105,6 +105,7 @@ static void migrate(struct source_end *end, struct rj_session *s, const char *ur
 		result_fail(end->res, "the guest does not run: %s", rj_strerror(ret));
 		return;
 	}
+	lanes_say_plan(s);
 	cancel_by_signals(s);
 	ret = rj_run(s, &hooks, end);
 	cancel_by_signals(NULL);
@@ -128,6 +129,7 @@ void source_run(struct rj_env *env, const struct migrate_opts *o, const char *ur
 		.seed = o->seed,
 		.fill_all = o->fill_all,
 		.memory = o->memory,
+		.nodes = o->nodes,
 		.tracker = o->tracker_text && !strcmp(o->tracker_text, "ring") ? GUEST_TRACKER_RING
 									       : GUEST_TRACKER_LOG,
 		.break_device_tracking = o->break_text && !strcmp(o->break_text, "device-tracking")

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 from migrate import (HAS_KVM, KEYS, PAGES, PROGRAM, TERMS, Ended, Running, check, listen, main, run)
+from threads import ran_outside, run_watched
 
 SMALL = ["--size", "32M", "--progress", "never", "--json"]
 
@@ -33,6 +34,27 @@ def case_json_has_every_key_and_the_terms_add_up():
     check(end.json["transferred_bytes"] >= 32 << 20, end)
     check(end.json["source_cpu_s"] > 0 and end.json["destination_cpu_s"] > 0, end)
     check(end.json["counter_after"] > end.json["counter_before"], end)
+
+
+def case_no_thread_leaves_the_cpus_given():
+    last = max(os.sched_getaffinity(0))
+    end, seen = run_watched("--guest", "synthetic", "--transport", "tcp", "--lanes", "2", "--cpus", str(last),
+                            "--workload", "idle", "--bandwidth", "64M", *SMALL)
+    completed(end)
+    check({"rj-control", "rj-lane-1", "rj-recv-1"} <= set(seen), seen)
+    check(not ran_outside(seen, {last}), seen)
+    check([lane["cpus"] for lane in end.json["lanes_plan"]] == [str(last)] * 2, end)
+    check(end.json["local_bytes"] + end.json["remote_bytes"] in (0, sum(
+        part["bytes"] for part in end.json["node_bytes"])), end)
+
+
+def case_cpus_that_cannot_be_are_refused():
+    for cpus, text in (("4000", "this process may not run on 4000"), ("0-", "no list of CPUs"),
+                       ("all", "no list of CPUs")):
+        end = run("--guest", "synthetic", "--transport", "tcp", "--cpus", cpus, *SMALL)
+        check(end.status == 1 and text in end.json["error"], end)
+    end = run("--guest", "synthetic", "--memory-nodes", "0;1", *SMALL)
+    check(end.status == 2 and "memory nodes" in end.json["error"], end)
 
 
 def case_kvm_guest_arrives_and_its_counters_go_on():

@@ -75,6 +75,26 @@ Test(guest_opts, workloads_that_are_none)
 	cr_assert_eq(w.rate_bytes_per_s, 77);
 }
 
+Test(guest_opts, memory_nodes_are_a_list)
+{
+	static const char *const bad_lists[] = {
+		"",   ",", "0,",  ",1",	  "0;1", "64",
+		"-1", "x", "0 1", "0,,1", "0x1", "0,1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6"
+	};
+	struct guest_nodes nodes = { 0 };
+
+	cr_assert_eq(guest_parse_nodes("1,0,63", &nodes, why, sizeof(why)), 0);
+	cr_assert_eq(nodes.n, 3);
+	cr_assert(nodes.number[0] == 1 && nodes.number[1] == 0 && nodes.number[2] == 63);
+	for (size_t i = 0; i < sizeof(bad_lists) / sizeof(*bad_lists); i++) {
+		why[0] = '\0';
+		cr_assert_eq(guest_parse_nodes(bad_lists[i], &nodes, why, sizeof(why)), -EINVAL,
+			     "%s", bad_lists[i]);
+		cr_assert(why[0] && !strchr(why, '\n'));
+	}
+	cr_assert_eq(nodes.n, 3);
+}
+
 static struct guest_opts some = {
 	.kind = GUEST_KVM,
 	.size_bytes = 32 << 20,
