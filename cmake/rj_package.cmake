@@ -45,6 +45,10 @@ foreach(component IN LISTS CPACK_COMPONENTS_ALL)
 endforeach()
 install(FILES docs/integration.md docs/protocol.md docs/threat-model.md
 	DESTINATION share/doc/${devel_package} COMPONENT devel EXCLUDE_FROM_ALL)
+if(RJ_BUILD_BENCH)
+	install(FILES docs/tuning.md DESTINATION share/doc/${tools_package}
+		COMPONENT tools EXCLUDE_FROM_ALL)
+endif()
 
 # --- CPack ---
 
@@ -91,7 +95,8 @@ rj_describe(devel "development files")
 
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME ${tools_package})
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION admin)
-set(CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "${library_package} (= ${version})")
+set(CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "${library_package} (= ${version}), python3")
+set(CPACK_DEBIAN_TOOLS_PACKAGE_SUGGESTS "perftest, iperf3, qemu-system-x86") # ramjet-peers' peers
 rj_describe(tools "tools")
 
 include(CPack)
