@@ -67,8 +67,9 @@ class Rdma4KScattered(Rdma):
 
     def sides(self):
         def ours():
-            lines = self.ramjet.perf("--transport", "rdma", "--pattern", "scattered", "--size", "4K")
-            return lines[-1]["bytes_per_s"]
+            # Every second page: half of the memory is written in a pass.
+            return self.ramjet.perf("--transport", "rdma", "--pattern", "scattered", "--sizes", "4K",
+                                    "--memory", 2 * self.size, "--repeat", 1)[0]["bytes_per_s"]
 
         return Side({"": ours}), Side({"": lambda: self.peer.rate(4096, self.size)})
 
