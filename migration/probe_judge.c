@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define MIB (UINT64_C(1) << 20)
+#define GBIT_10 (UINT64_C(10000000000) / 8)
 #define HUGE_2M (2 * MIB)
 
 struct rj_probe_problem *rji_judge_add(struct rji_judge *j, enum rj_probe_severity severity)
@@ -83,6 +84,24 @@ static void judge_route(struct rji_judge *j)
 			"give the host's address to an RDMA port's netdev there, and reach it by one here: rdma link; ip route get HOST; or use tcp://");
 	else
 		RJI_SAY(pr->fix, "getent hosts HOST; ip route get HOST");
+}
+
+/* Headers of TCP over IPv4 with timestamps, and what Ethernet adds: 1500 leaves 94 % of the rate, 9000 99 %. */
+static void judge_tcp_mtu(struct rji_judge *j)
+{
+	const struct rj_probe_route *r = j->probe->route;
+	struct rj_probe_problem *pr;
+
+	if (!r || strcmp(r->transport, "tcp") || r->rate_bytes_per_s < GBIT_10 ||
+	    r->netdev_mtu_bytes > 1500)
+		return;
+	pr = rji_judge_add(j, RJ_PROBE_NOTE);
+	RJI_SAY(pr->problem, "packets by %s carry %u bytes", r->netdev, r->netdev_mtu_bytes);
+	RJI_SAY(pr->why,
+		"of 1500 bytes headers take 5.9 %% of the rate, of 9000 1.0 %%; and the CPU has six times the packets");
+	RJI_SAY(pr->fix,
+		"ip link set dev %s mtu 9000, on both machines; every switch between has to carry it",
+		r->netdev);
 }
 
 static void judge_devices(struct rji_judge *j)
@@ -227,6 +246,7 @@ int rji_probe_judge(struct rj_probe *p, uint64_t guest_bytes)
 	judge_rdma_cm(&j);
 	judge_devices(&j);
 	judge_memlock(&j);
+	judge_tcp_mtu(&j);
 	judge_huge_pages(&j);
 	judge_kvm(&j);
 	judge_uffd(&j);

@@ -72,19 +72,17 @@ static void judge_software(const struct subject *s)
 	RJI_SAY(pr->fix, "for speed a card; without one tcp:// is faster");
 }
 
-static void judge_pcie(const struct subject *s)
+static uint64_t active_rate(const struct rj_probe_device *d)
 {
-	const struct rj_probe_device *d = s->d;
-	struct rj_probe_problem *pr;
-	uint64_t need = 0;
+	uint64_t sum = 0;
 
 	for (uint32_t i = 0; i < d->n_ports; i++)
-		need += is_active(&d->ports[i]) ? d->ports[i].rate_bits_per_s : 0;
-	if (!d->pcie_bits_per_s || d->pcie_bits_per_s >= need)
-		return;
-	pr = add(s, RJ_PROBE_SLOWS);
-	RJI_SAY(pr->problem, "the slot of %s carries about %.0f Gb/s, its active port%s %.0f",
-		d->name, gbit(d->pcie_bits_per_s), d->n_ports > 1 ? "s" : "", gbit(need));
+		sum += is_active(&d->ports[i]) ? d->ports[i].rate_bits_per_s : 0;
+	return sum;
+}
+
+static void why_pcie(const struct rj_probe_device *d, struct rj_probe_problem *pr)
+{
 	RJI_SAY(pr->why, "its link is x%u at %.4g GT/s; the card could do x%u at %.4g GT/s",
 		d->pcie_width, d->pcie_mt_per_s / 1e3, d->pcie_max_width,
 		d->pcie_max_mt_per_s / 1e3);
@@ -95,6 +93,51 @@ static void judge_pcie(const struct subject *s)
 	else
 		RJI_SAY(pr->fix,
 			"the card itself can no more: another card, or ports on two cards");
+}
+
+static void judge_pcie(const struct subject *s)
+{
+	const struct rj_probe_device *d = s->d;
+	uint64_t need = active_rate(d);
+	struct rj_probe_problem *pr;
+
+	if (!d->pcie_bits_per_s || d->pcie_bits_per_s >= need)
+		return;
+	pr = add(s, RJ_PROBE_SLOWS);
+	RJI_SAY(pr->problem, "the slot of %s carries about %.0f Gb/s, its active port%s %.0f",
+		d->name, gbit(d->pcie_bits_per_s), d->n_ports > 1 ? "s" : "", gbit(need));
+	why_pcie(d, pr);
+}
+
+/* The functions of a card share its slot: "0000:3b:00.0" and "0000:3b:00.1". Told once, by the first of them. */
+static void judge_shared_slot(const struct subject *s)
+{
+	const struct rj_probe *p = s->j->probe;
+	const struct rj_probe_device *d = s->d;
+	size_t slot = strcspn(d->pci, ".");
+	uint64_t need = 0, most = 0;
+	struct rj_probe_problem *pr;
+
+	if (!d->pcie_bits_per_s)
+		return;
+	for (uint32_t i = 0; i < p->n_devices; i++) {
+		const struct rj_probe_device *other = &p->devices[i];
+
+		if (strncmp(other->pci, d->pci, slot + 1))
+			continue;
+		if (other < d)
+			return;
+		need += active_rate(other);
+		most = active_rate(other) > most ? active_rate(other) : most;
+	}
+	/* Where one alone is too much, that has been said. */
+	if (d->pcie_bits_per_s >= need || d->pcie_bits_per_s < most || need == most)
+		return;
+	pr = add(s, RJ_PROBE_NOTE);
+	RJI_SAY(pr->problem,
+		"%s shares its slot, which carries about %.0f Gb/s, with devices that make it %.0f",
+		d->name, gbit(d->pcie_bits_per_s), gbit(need));
+	why_pcie(d, pr);
 }
 
 static void judge_cpus(const struct subject *s)
@@ -203,6 +246,7 @@ void rji_judge_device(struct rji_judge *j, const struct rj_probe_device *d,
 	judge_opened(&s);
 	judge_software(&s);
 	judge_pcie(&s);
+	judge_shared_slot(&s);
 	judge_cpus(&s);
 	for (uint32_t i = 0; i < d->n_ports; i++)
 		any_active |= is_active(&d->ports[i]);

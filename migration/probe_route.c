@@ -48,6 +48,7 @@ static void take_port(struct rj_probe *probe, struct rj_probe_route *r)
 	if (!p)
 		return;
 	r->rate_bytes_per_s = p->rate_bytes_per_s;
+	r->netdev_mtu_bytes = p->netdev_mtu_bytes;
 	if (!r->netdev[0])
 		snprintf(r->netdev, sizeof(r->netdev), "%s", p->netdev);
 	gid = rji_inventory_choose_gid(p, strcmp(p->transport, "RoCE") ? "" : r->address);
@@ -57,10 +58,13 @@ static void take_port(struct rj_probe *probe, struct rj_probe_route *r)
 
 static void take_netdev(const char *root, struct rj_probe_route *r)
 {
-	int64_t mbit = 0;
+	int64_t mbit;
 
-	if (r->netdev[0])
-		mbit = rji_sysfs_number(root, 0, "/sys/class/net/%s/speed", r->netdev);
+	if (!r->netdev[0])
+		return;
+	r->netdev_mtu_bytes =
+		(uint32_t)rji_sysfs_number(root, 0, "/sys/class/net/%s/mtu", r->netdev);
+	mbit = rji_sysfs_number(root, 0, "/sys/class/net/%s/speed", r->netdev);
 	if (mbit > 0)
 		r->rate_bytes_per_s = (uint64_t)mbit * 1000000 / 8;
 }

@@ -179,6 +179,7 @@ static json_t *route_object(const struct rj_probe_route *r)
 			    r->gid_index == UINT32_MAX ? json_null() : json_integer(r->gid_index));
 	set_text(o, "address", r->address);
 	set_text(o, "netdev", r->netdev);
+	set_known(o, "netdev_mtu_bytes", r->netdev_mtu_bytes);
 	set_known(o, "lanes", r->n_lanes);
 	for (uint32_t i = 0; r->lanes && i < r->n_lanes; i++)
 		json_array_append_new(places, lane_object(&r->lanes[i]));

@@ -116,6 +116,7 @@ struct rj_probe_route {
 	uint32_t gid_index; /* of that port; UINT32_MAX: not known */
 	char address[48];   /* of this machine */
 	char netdev[16];    /* that has the address */
+	uint32_t netdev_mtu_bytes;
 	uint32_t n_lanes;
 	struct rj_lane_plan *lanes; /* n_lanes of them, as far as they can be placed without knowing
 				     * the guest's memory; NULL where they cannot */

@@ -9,8 +9,8 @@ from migrate import BUILD, Running, check, main
 PROGRAM = os.path.join(BUILD, "bench/ramjet-probe")
 KEYS = {"would_go", "error", "route", "machine", "devices", "problems"}
 PROBLEM_KEYS = {"severity", "problem", "why", "fix"}
-ROUTE_KEYS = {"uri", "transport", "why", "device", "port", "gid_index", "address", "netdev", "lanes", "lane_places",
-              "rate_bytes_per_s"}
+ROUTE_KEYS = {"uri", "transport", "why", "device", "port", "gid_index", "address", "netdev", "netdev_mtu_bytes", "lanes",
+              "lane_places",              "rate_bytes_per_s"}
 HAS_DEVICE = os.path.isdir("/sys/class/infiniband") and os.listdir("/sys/class/infiniband")
 
 

@@ -10,6 +10,7 @@
 #include "tests/support/sysfs_tree.h"
 
 #define PORT "/sys/class/infiniband/mlx5_0/ports/1"
+#define FUNCTION_1 "/sys/devices/pci0000:3a/0000:3a:00.0/0000:3b:00.1"
 #define CARD "/sys/bus/pci/devices/0000:3b:00.0"
 
 static char root[64];
@@ -120,6 +121,52 @@ Test(probe_judge, a_card_that_cannot_do_more)
 	LOOK_AFTER(gen3x8);
 	only(RJ_PROBE_SLOWS, "carries about 55 Gb/s");
 	expect_fix("another card");
+}
+
+Test(probe_judge, two_functions_of_one_card)
+{
+	static const struct sysfs_entry second[] = {
+		{ "/sys/class/infiniband/mlx5_1/device@",
+		  "../../../devices/pci0000:3a/0000:3a:00.0/0000:3b:00.1" },
+		{ "/sys/class/infiniband/mlx5_1/ports/1/state", "4: ACTIVE" },
+		{ "/sys/class/infiniband/mlx5_1/ports/1/link_layer", "InfiniBand" },
+		{ "/sys/class/infiniband/mlx5_1/ports/1/rate", "100 Gb/sec (4X EDR)" },
+		{ FUNCTION_1 "/current_link_speed", "8.0 GT/s PCIe" },
+		{ FUNCTION_1 "/current_link_width", "16" },
+		{ "/sys/bus/pci/devices/0000:3b:00.1@",
+		  "../../../devices/pci0000:3a/0000:3a:00.0/0000:3b:00.1" },
+	};
+
+	LOOK_AFTER(second);
+	cr_assert_eq(probe->n_devices, 2);
+	probe->devices[1].ports[0].active_mtu_bytes = 4096;
+	judge(0);
+	only(RJ_PROBE_NOTE,
+	     "mlx5_0 shares its slot, which carries about 111 Gb/s, with devices that make it 200");
+	strcpy(probe->devices[1].ports[0].state, "DOWN");
+	judge(0);
+	only(RJ_PROBE_SLOWS, "port 1 of mlx5_1 is DOWN");
+}
+
+Test(probe_judge, small_packets_by_tcp)
+{
+	look();
+	probe->route = calloc(1, sizeof(*probe->route));
+	strcpy(probe->route->uri, "tcp://192.0.2.8:1");
+	strcpy(probe->route->transport, "tcp");
+	strcpy(probe->route->netdev, "eth2");
+	probe->route->netdev_mtu_bytes = 1500;
+	probe->route->rate_bytes_per_s = 25000000000ull / 8;
+	judge(0);
+	only(RJ_PROBE_NOTE, "packets by eth2 carry 1500 bytes");
+	expect_fix("ip link set dev eth2 mtu 9000");
+	probe->route->netdev_mtu_bytes = 9000;
+	judge(0);
+	cr_assert_eq(probe->n_problems, 0);
+	probe->route->netdev_mtu_bytes = 1500;
+	probe->route->rate_bytes_per_s = 1000000000ull / 8;
+	judge(0);
+	cr_assert_eq(probe->n_problems, 0, "a slow link needs none of it");
 }
 
 Test(probe_judge, a_wide_slot_of_unknown_link_is_not_blamed)
