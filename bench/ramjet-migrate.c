@@ -64,6 +64,10 @@ static const struct bench_option options[] = {
 		     "a line per round on stderr (auto)"),
 	BENCH_TEXT("listen", &o.listen, "URI",
 		   "be the destination, for a source on another machine"),
+	BENCH_TEXT(
+		"data-addrs", &o.data_addrs, "HOST,...",
+		"the destination's addresses for lanes, which are spread over them (where control "
+		"comes in)"),
 	BENCH_TEXT("to", &o.to, "URI", "be the source; URI as the destination printed it"),
 	BENCH_NUMBER("seed", &o.seed, "N", 0, UINT32_MAX - 1,
 		     "of the workload's random numbers (1)"),
@@ -113,6 +117,10 @@ static int understand(char *why, size_t why_bytes)
 
 	if (o.listen && o.to) {
 		snprintf(why, why_bytes, "--listen and --to exclude each other: one machine each");
+		return -EINVAL;
+	}
+	if (o.data_addrs && o.to) {
+		snprintf(why, why_bytes, "--data-addrs is the destination's: give it there");
 		return -EINVAL;
 	}
 	if (guest_parse_workload(o.workload_text, &o.workload, why, why_bytes) < 0)

@@ -615,6 +615,7 @@ int rji_session_create_transport(struct rj_session *s, struct rj_error *err)
 		.stop = &s->stop,
 		.is_destination = s->is_destination,
 		.devices = s->env->devices,
+		.topology = s->env->topology,
 		.data_hosts = lane_hosts(s, &local),
 		.gid_index = s->o.gid_index,
 		.traffic_class = s->o.traffic_class,

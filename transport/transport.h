@@ -81,11 +81,15 @@ struct rji_addrs {
 						   * "/run/x.sock" */
 };
 
+struct rji_topology;
+
 struct rji_transport_opts {
 	const struct rji_host *host;
 	struct rji_stop *stop;
 	bool is_destination;
 	const char *devices; /* rdma: allowed devices; NULL: all */
+	/* Where CPUs and memory are, to ask rji_residency_ask() by; NULL: of no interest. */
+	const struct rji_topology *topology;
 	/*
 	 * rdma, destination: where lanes will come in, "HOST,HOST", if that is known: memory is
 	 * registered with the devices of these only. NULL or "": with all that are allowed.

@@ -204,6 +204,7 @@ void destination_run(struct rj_env *env, const struct migrate_opts *o, const cha
 	res->verified = -1;
 	res->runs_at = "source";
 	migrate_opts_to_session(o, uri, &so);
+	so.data_addrs = o->data_addrs;
 	snprintf(res->transport, sizeof(res->transport), "%.*s", (int)strcspn(uri, ":"), uri);
 	ret = rj_destination_open(env, &so, &s);
 	if (ret < 0)

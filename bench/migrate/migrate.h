@@ -39,7 +39,7 @@ enum migrate_exit {
 struct migrate_opts {
 	const char *transport, *guest, *workload_text, *listen, *to, *progress_text, *strict_text;
 	const char *memory_text, *fill_text, *tracker_text;
-	const char *nodes_text, *cpus;
+	const char *nodes_text, *cpus, *data_addrs;
 	const char *break_text; /* tests */
 	uint64_t size_bytes, bandwidth_bytes_per_s;
 	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed;

@@ -87,6 +87,10 @@ static int start_child(const struct migrate_opts *o, const struct bench_route *r
 		argv[n++] = "--memory-nodes";
 		argv[n++] = o->nodes_text;
 	}
+	if (o->data_addrs) {
+		argv[n++] = "--data-addrs";
+		argv[n++] = o->data_addrs;
+	}
 	if (o->cpus) {
 		argv[n++] = "--cpus";
 		argv[n++] = o->cpus;

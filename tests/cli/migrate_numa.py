@@ -57,6 +57,17 @@ def case_over_software_rdma_as_well():
     check(all(lane["port"] == "rxe0/1" for lane in end.json["lanes_plan"]), end)
 
 
+def case_lanes_go_out_by_every_port_in_turn():
+    second = ("ip link add v2 mtu 4200 type veth peer name v3 mtu 4200; ip link set v2 up; ip link set v3 up;"
+              "ip addr add 10.0.10.1/24 dev v2; rdma link add rxe1 type rxe netdev v2")
+    subprocess.run(second, shell=True, check=True)
+    end, _ = run_watched("--transport", "rdma", "--lanes", "4", "--data-addrs", ADDR + ",10.0.10.1", *HALVES)
+    ports = [lane["port"] for lane in completed(end)["lanes_plan"]]
+    check(ports == ["rxe0/1", "rxe1/1"] * 2, ports)
+    for lane in range(4):
+        check(sum(part["bytes"] for part in end.json["node_bytes"] if part["lane"] == lane) > 0, end)
+
+
 def case_no_thread_leaves_the_set_that_was_given():
     end, seen = run_watched("--transport", "tcp", "--lanes", "4", "--cpus", "1,3", *HALVES)
     completed(end)
