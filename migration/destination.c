@@ -19,6 +19,9 @@
 
 #define BYE_MS 2000
 
+/* All pages are placed: lanes do not matter any more. */
+#define WAIT_PEER (RJI_WAIT_PEER | RJI_WAIT_CANCEL)
+
 /* --- pages and device state --- */
 
 static int take_round(struct rj_session *s, const struct rji_msg *msg, struct rj_error *err)
@@ -50,6 +53,18 @@ static int take_state(struct rj_session *s, const struct rji_msg *msg, struct rj
 	return ret < 0 ? rji_fail(err, ret, "no memory for the device state") : 0;
 }
 
+static int replace_lanes(struct rj_session *s, const struct rji_msg *msg, struct rj_error *err)
+{
+	struct rji_cursor c;
+	uint64_t lanes;
+
+	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
+	lanes = rji_get_u64(&c);
+	if (c.bad || !lanes || (s->o.n_lanes < 64 && lanes >> s->o.n_lanes))
+		return rji_session_malformed(s, RJI_MSG_LANES_RESET, err);
+	return rji_destination_replace_lanes(s, lanes, err);
+}
+
 /* One message of the rounds and the stop phase. 1: FINISH, in *finish. */
 static int take_message(struct rj_session *s, const struct rji_msg *msg,
 			struct rji_msg_finish *finish, struct rj_error *err)
@@ -77,6 +92,10 @@ static int take_message(struct rj_session *s, const struct rji_msg *msg,
 		rji_state_stream_reset(&s->device_state, false);
 		rji_session_set_state(s, RJ_STATE_DIRTY);
 		return rji_session_send(s, RJI_MSG_ROLLBACK_OK, NULL, 0, err);
+	case RJI_MSG_LANES_RESET:
+		if (!stopping && s->features & RJI_FEATURE_LANES_RESET)
+			return replace_lanes(s, msg, err);
+		break;
 	case RJI_MSG_FINISH:
 		if (!stopping)
 			break;
@@ -123,8 +142,11 @@ static int load(struct rj_session *s, const struct rji_msg_finish *finish, struc
 	int ret;
 
 	s->fig.state_bytes = finish->state_bytes;
+	ret = rji_loaded_open(s, true);
+	if (ret < 0)
+		return rji_fail(err, ret, "no memory to note what loading changes");
 	rji_state_stream_open(&s->device_state, true);
-	ret = rji_session_ask(s, RJI_WAIT_MIGRATING, &ev, err);
+	ret = rji_session_ask(s, WAIT_PEER, &ev, err);
 	rji_state_stream_open(&s->device_state, false);
 	if (ret < 0)
 		return ret;
@@ -135,17 +157,35 @@ static int load(struct rj_session *s, const struct rji_msg_finish *finish, struc
 	return rji_session_send(s, RJI_MSG_PREPARED, buf, c.pos, err);
 }
 
+/* The source has taken the guest back, and will not send COMMIT for what was loaded. */
+static int undo_load(struct rj_session *s, struct rj_error *err)
+{
+	struct rj_event ev = { .type = RJ_RQ_RESET };
+	int ret;
+
+	rji_session_set_state(s, RJ_STATE_DIRTY);
+	ret = rji_session_ask(s, WAIT_PEER, &ev, err);
+	rji_loaded_open(s, false);
+	rji_state_stream_reset(&s->device_state, false);
+	return ret < 0 ? ret : rji_loaded_tell(s, err);
+}
+
+/* 1: it came; 0: the rounds go on. */
 static int await_commit(struct rj_session *s, struct rj_error *err)
 {
 	struct rji_msg *msg;
-	int ret = rji_session_expect(s, RJI_WAIT_MIGRATING, RJI_MSG_COMMIT, 0,
+	uint16_t or_else = s->features & RJI_FEATURE_LOAD_ROLLBACK ? RJI_MSG_ROLLBACK : 0;
+	int ret = rji_session_expect(s, WAIT_PEER, RJI_MSG_COMMIT, or_else,
 				     rji_session_deadline(2 * s->o.request_timeout_ms), &msg, err);
+	uint16_t type = ret < 0 ? 0 : msg->type;
 
 	if (ret < 0)
 		return ret;
 	free(msg);
+	if (type == RJI_MSG_ROLLBACK)
+		return undo_load(s, err);
 	rji_session_set_state(s, RJ_STATE_COMMITTED);
-	return 0;
+	return 1;
 }
 
 /* What closing the lanes would lose. */
@@ -220,13 +260,14 @@ static int receive(struct rj_session *s, struct verdict *v, struct rj_error *err
 	struct rji_msg_running running;
 	int ret = rji_destination_set_up(s, err);
 
-	if (!ret)
+	while (!ret) {
 		ret = take_guest(s, &finish, err);
-	if (!ret)
-		ret = load(s, &finish, err);
-	if (!ret)
-		ret = await_commit(s, err);
-	if (!ret)
+		if (!ret)
+			ret = load(s, &finish, err);
+		if (!ret)
+			ret = await_commit(s, err);
+	}
+	if (ret > 0)
 		ret = take_over(s, finish.run, &running, err);
 	if (!ret)
 		say_running(v, &running);

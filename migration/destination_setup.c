@@ -157,7 +157,8 @@ static int expect(struct rj_session *s, uint16_t type, struct rji_msg **msg_p, s
 static int agree(struct rj_session *s, struct rj_error *err)
 {
 	struct rji_msg_hello_ok ok = { .minor = RJI_PROTOCOL_MINOR,
-				       .outcome_keep_ms = s->o.outcome_keep_ms };
+				       .outcome_keep_ms = s->o.outcome_keep_ms,
+				       .features = rji_session_features(s) };
 	struct rji_msg_hello hello;
 	struct rji_cursor c;
 	struct rji_msg *msg;
@@ -178,6 +179,7 @@ static int agree(struct rj_session *s, struct rj_error *err)
 			"the source sends by %s, this side receives by %s: use the same scheme in both URIs",
 			hello.transport, s->ops->name);
 	memcpy(s->secret, hello.secret, sizeof(s->secret));
+	s->features = ok.features & hello.features;
 	ok.n_lanes = hello.n_lanes;
 	if (s->o.n_lanes && s->o.n_lanes < ok.n_lanes)
 		ok.n_lanes = s->o.n_lanes;
@@ -357,6 +359,12 @@ struct accepting {
 	struct rji_lane *lanes[RJ_MAX_LANES];
 };
 
+static void admit(struct rj_session *s, struct accepting *a, const uint8_t *token)
+{
+	memcpy(a->adm.session_id, s->session_id, sizeof(a->adm.session_id));
+	memcpy(a->adm.token, token, sizeof(a->adm.token));
+}
+
 static int accept_lanes(struct rj_session *s, void *arg, struct rj_error *err)
 {
 	struct accepting *a = arg;
@@ -394,8 +402,7 @@ static int open_lanes(struct rj_session *s, struct rj_error *err)
 
 	if (rji_random_bytes(lanes.token, sizeof(lanes.token)) < 0)
 		return rji_fail(err, -EIO, "no random numbers from the kernel");
-	memcpy(a.adm.token, lanes.token, sizeof(a.adm.token));
-	memcpy(a.adm.session_id, s->session_id, sizeof(a.adm.session_id));
+	admit(s, &a, lanes.token);
 	ret = listen_for_lanes(s, &lanes, err);
 	if (ret < 0)
 		return ret;
@@ -415,6 +422,36 @@ static int open_lanes(struct rj_session *s, struct rj_error *err)
 	}
 	o.tp = s->tp;
 	ret = rji_receiver_create(&o, &s->receiver, err);
+	return ret < 0 ? ret : rji_session_send(s, RJI_MSG_LANES_OK, NULL, 0, err);
+}
+
+static int say_gone(struct rj_session *s, const struct rji_msg_lanes_gone *gone,
+		    struct rj_error *err)
+{
+	uint8_t buf[8 + RJI_TOKEN_BYTES];
+	struct rji_cursor c;
+
+	rji_cursor_init(&c, buf, sizeof(buf));
+	rji_put_lanes_gone(&c, gone);
+	return rji_session_send(s, RJI_MSG_LANES_GONE, buf, c.pos, err);
+}
+
+int rji_destination_replace_lanes(struct rj_session *s, uint64_t lanes, struct rj_error *err)
+{
+	struct accepting a = { .adm.n_lanes = s->o.n_lanes };
+	struct rji_msg_lanes_gone gone = { .lanes = lanes };
+	int ret;
+
+	if (rji_random_bytes(gone.token, sizeof(gone.token)) < 0)
+		return rji_fail(err, -EIO, "no random numbers from the kernel");
+	rji_receiver_drop(s->receiver, lanes);
+	a.adm.there = rji_receiver_lanes(s->receiver, a.lanes);
+	admit(s, &a, gone.token);
+	ret = say_gone(s, &gone, err);
+	if (!ret)
+		ret = rji_session_aside(s, "rj-accept", RJI_WAIT_MIGRATING, accept_lanes, &a, err);
+	if (!ret)
+		ret = rji_receiver_adopt(s->receiver, a.lanes, err);
 	return ret < 0 ? ret : rji_session_send(s, RJI_MSG_LANES_OK, NULL, 0, err);
 }
 

@@ -29,6 +29,9 @@
 #include "transport/greeting.h"
 #include "transport/socket.h"
 
+/* All pages are placed: lanes do not matter any more. */
+#define WAIT_PEER (RJI_WAIT_PEER | RJI_WAIT_CANCEL)
+
 #define ASK_AGAIN_NS (100 * RJI_NS_PER_MS)
 
 static int refused(const struct rji_msg *msg, struct rj_error *err)
@@ -45,24 +48,40 @@ static int refused(const struct rji_msg *msg, struct rj_error *err)
 			m.text);
 }
 
+static int too_late(const struct rj_session *s, const struct rji_handover *ho, const char *what,
+		    struct rj_error *err)
+{
+	return rji_fail(
+		err, RJ_E_DOWNTIME,
+		"the downtime limit of %u ms would have been broken: %" PRIu64
+		" ms had passed when the destination %s; the guest goes on here (allow more downtime and try again)",
+		s->max_downtime_ms, (rji_now_ns() - ho->paused_at_ns) / RJI_NS_PER_MS, what);
+}
+
 /* The destination loads. 0 or negative; the guest is still ours. */
 static int get_prepared(struct rj_session *s, const struct rji_handover *ho, struct rj_error *err)
 {
 	struct rji_msg_finish finish = { .run = ho->was_running,
 					 .state_bytes = s->fig.state_bytes };
+	uint64_t until = rji_session_deadline(2 * s->o.request_timeout_ms);
 	struct rji_msg_prepared prepared;
 	struct rji_cursor c;
 	struct rji_msg *msg;
 	uint8_t buf[16];
 	int ret;
 
+	if (ho->prepared_by_ns && ho->prepared_by_ns < until)
+		until = ho->prepared_by_ns;
 	rji_cursor_init(&c, buf, sizeof(buf));
 	rji_put_finish(&c, &finish);
 	ret = rji_session_send(s, RJI_MSG_FINISH, buf, c.pos, err);
 	if (!ret)
-		ret = rji_session_expect(s, RJI_WAIT_MIGRATING, RJI_MSG_PREPARED, RJI_MSG_REFUSED,
-					 rji_session_deadline(2 * s->o.request_timeout_ms), &msg,
-					 err);
+		ret = rji_session_expect(s, WAIT_PEER, RJI_MSG_PREPARED, RJI_MSG_REFUSED, until,
+					 &msg, err);
+	if (ret == RJ_E_TIMEOUT && until == ho->prepared_by_ns) {
+		rji_error_init(err);
+		return too_late(s, ho, "still loaded", err);
+	}
 	if (ret < 0)
 		return ret;
 	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
@@ -80,7 +99,7 @@ static int get_prepared(struct rj_session *s, const struct rji_handover *ho, str
 static int release(struct rj_session *s, struct rj_error *err)
 {
 	struct rj_event ev = { .type = RJ_RQ_RELEASE };
-	int ret = rji_session_ask(s, RJI_WAIT_MIGRATING, &ev, err);
+	int ret = rji_session_ask(s, WAIT_PEER, &ev, err);
 
 	return ret < 0 ? ret : 0;
 }
@@ -95,11 +114,7 @@ static int may_commit(struct rj_session *s, const struct rji_handover *ho, struc
 	if (atomic_load_explicit(&s->cancel, memory_order_acquire))
 		return rji_fail(err, RJ_E_CANCELLED, "cancelled");
 	if (s->o.strict_downtime && elapsed + rest > s->max_downtime_ms * RJI_NS_PER_MS)
-		return rji_fail(
-			err, RJ_E_DOWNTIME,
-			"the downtime limit of %u ms would have been broken: %" PRIu64
-			" ms had passed when the destination had loaded; the guest goes on here (allow more downtime and try again)",
-			s->max_downtime_ms, elapsed / RJI_NS_PER_MS);
+		return too_late(s, ho, "had loaded", err);
 	return rji_control_check(&s->ctl, err);
 }
 
@@ -221,10 +236,29 @@ static int commit(struct rj_session *s, const struct rji_handover *ho, enum rj_o
 	return ret;
 }
 
+/* The guest runs here again: can the session go on? -EAGAIN: it does. */
+static int undo_load(struct rj_session *s, struct rj_error *err)
+{
+	struct rj_error why;
+	int ret;
+
+	if (!(s->features & RJI_FEATURE_LOAD_ROLLBACK))
+		return err->code;
+	rji_error_init(&why);
+	ret = rji_roll_back_peer(s, true, &why);
+	if (ret == RJ_E_CANCELLED)
+		*err = why;
+	if (ret < 0)
+		return err->code;
+	rji_session_tell_warning(s, "%.240s", err->text);
+	rji_error_init(err);
+	return -EAGAIN;
+}
+
 int rji_handover(struct rj_session *s, const struct rji_handover *ho, enum rj_outcome *outcome_p,
 		 struct rj_error *err)
 {
-	bool released = false;
+	bool released = false, back = false;
 	int ret = get_prepared(s, ho, err);
 
 	*outcome_p = RJ_RUNS_AT_SOURCE;
@@ -238,6 +272,9 @@ int rji_handover(struct rj_session *s, const struct rji_handover *ho, enum rj_ou
 	if (!ret)
 		ret = commit(s, ho, outcome_p, err);
 	if (ret < 0 && *outcome_p == RJ_RUNS_AT_SOURCE)
-		rji_give_back(s, released, ho->was_running);
-	return ret;
+		back = rji_give_back(s, released, ho->was_running);
+	if (ret != RJ_E_DOWNTIME)
+		return ret;
+	s->fig.rollbacks++;
+	return back ? undo_load(s, err) : ret;
 }

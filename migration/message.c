@@ -4,18 +4,32 @@
 #include <string.h>
 
 static const char *const names[] = {
-	[RJI_MSG_FAILED] = "FAILED",	   [RJI_MSG_PING] = "PING",
-	[RJI_MSG_PONG] = "PONG",	   [RJI_MSG_HELLO] = "HELLO",
-	[RJI_MSG_HELLO_OK] = "HELLO_OK",   [RJI_MSG_SETUP] = "SETUP",
-	[RJI_MSG_SETUP_OK] = "SETUP_OK",   [RJI_MSG_REGIONS] = "REGIONS",
-	[RJI_MSG_REGION_OK] = "REGION_OK", [RJI_MSG_LANES] = "LANES",
-	[RJI_MSG_LANES_OK] = "LANES_OK",   [RJI_MSG_ROUND] = "ROUND",
-	[RJI_MSG_READY] = "READY",	   [RJI_MSG_READY_OK] = "READY_OK",
-	[RJI_MSG_STOPPING] = "STOPPING",   [RJI_MSG_STATE] = "STATE",
-	[RJI_MSG_ROLLBACK] = "ROLLBACK",   [RJI_MSG_ROLLBACK_OK] = "ROLLBACK_OK",
-	[RJI_MSG_FINISH] = "FINISH",	   [RJI_MSG_PREPARED] = "PREPARED",
-	[RJI_MSG_COMMIT] = "COMMIT",	   [RJI_MSG_RUNNING] = "RUNNING",
-	[RJI_MSG_REFUSED] = "REFUSED",	   [RJI_MSG_BYE] = "BYE",
+	[RJI_MSG_FAILED] = "FAILED",
+	[RJI_MSG_PING] = "PING",
+	[RJI_MSG_PONG] = "PONG",
+	[RJI_MSG_HELLO] = "HELLO",
+	[RJI_MSG_HELLO_OK] = "HELLO_OK",
+	[RJI_MSG_SETUP] = "SETUP",
+	[RJI_MSG_SETUP_OK] = "SETUP_OK",
+	[RJI_MSG_REGIONS] = "REGIONS",
+	[RJI_MSG_REGION_OK] = "REGION_OK",
+	[RJI_MSG_LANES] = "LANES",
+	[RJI_MSG_LANES_OK] = "LANES_OK",
+	[RJI_MSG_ROUND] = "ROUND",
+	[RJI_MSG_READY] = "READY",
+	[RJI_MSG_READY_OK] = "READY_OK",
+	[RJI_MSG_STOPPING] = "STOPPING",
+	[RJI_MSG_STATE] = "STATE",
+	[RJI_MSG_ROLLBACK] = "ROLLBACK",
+	[RJI_MSG_ROLLBACK_OK] = "ROLLBACK_OK",
+	[RJI_MSG_FINISH] = "FINISH",
+	[RJI_MSG_PREPARED] = "PREPARED",
+	[RJI_MSG_COMMIT] = "COMMIT",
+	[RJI_MSG_RUNNING] = "RUNNING",
+	[RJI_MSG_REFUSED] = "REFUSED",
+	[RJI_MSG_BYE] = "BYE",
+	[RJI_MSG_LANES_RESET] = "LANES_RESET",
+	[RJI_MSG_LANES_GONE] = "LANES_GONE",
 };
 
 const char *rji_msg_name(unsigned int type)
@@ -181,6 +195,34 @@ int rji_get_lanes(struct rji_cursor *c, struct rji_msg_lanes *m)
 		return RJ_E_PROTOCOL;
 	for (uint32_t i = 0; i < m->addrs.n; i++)
 		rji_get_string(c, m->addrs.addr[i], sizeof(m->addrs.addr[i]));
+	return complete(c);
+}
+
+void rji_put_lanes_gone(struct rji_cursor *c, const struct rji_msg_lanes_gone *m)
+{
+	rji_put_u64(c, m->lanes);
+	rji_put_bytes(c, m->token, sizeof(m->token));
+}
+
+int rji_get_lanes_gone(struct rji_cursor *c, struct rji_msg_lanes_gone *m)
+{
+	m->lanes = rji_get_u64(c);
+	rji_get_bytes(c, m->token, sizeof(m->token));
+	return complete(c);
+}
+
+void rji_put_range(struct rji_cursor *c, const struct rji_msg_range *m)
+{
+	rji_put_u32(c, m->region);
+	rji_put_u64(c, m->offset_bytes);
+	rji_put_u64(c, m->len_bytes);
+}
+
+int rji_get_range(struct rji_cursor *c, struct rji_msg_range *m)
+{
+	m->region = rji_get_u32(c);
+	m->offset_bytes = rji_get_u64(c);
+	m->len_bytes = rji_get_u64(c);
 	return complete(c);
 }
 

@@ -27,12 +27,17 @@
  *   … lanes connect …
  *                          ◄    LANES_OK
  *   ROUND each             ►
+ *   LANES_RESET            ►                     (a lane failed: end these; features)
+ *                          ◄    LANES_GONE       (a token for those that replace them)
+ *   … they connect …
+ *                          ◄    LANES_OK
  *   READY                  ►
  *                          ◄    READY_OK
  *   STOPPING, STATE …      ►                     (paused)
  *   FINISH                 ►                     (RJ_RQ_LOAD)
  *        or ROLLBACK ► ◄ ROLLBACK_OK, and on with ROUND
  *                          ◄    PREPARED
+ *        or ROLLBACK ►                           (RJ_RQ_RESET; features) ◄ ROLLBACK_OK, and on with ROUND
  *   COMMIT                 ►                     (RJ_RQ_ACQUIRE, RJ_RQ_RESUME)
  *                          ◄    RUNNING or REFUSED
  *   BYE                    ►
@@ -65,10 +70,16 @@ enum rji_msg_type {
 	RJI_MSG_RUNNING,
 	RJI_MSG_REFUSED,
 	RJI_MSG_BYE,
-	RJI_MSG_LAST = RJI_MSG_BYE,
+	RJI_MSG_LANES_RESET, /* RJI_FEATURE_LANES_RESET */
+	RJI_MSG_LANES_GONE,
+	RJI_MSG_LAST = RJI_MSG_LANES_GONE,
 };
 
-#define RJI_PROTOCOL_MINOR 0
+/* Bits of HELLO's and HELLO_OK's features: used when both sides have told them. */
+#define RJI_FEATURE_LANES_RESET (1ull << 0)   /* a lane that failed is replaced */
+#define RJI_FEATURE_LOAD_ROLLBACK (1ull << 1) /* ROLLBACK may come after FINISH */
+
+#define RJI_PROTOCOL_MINOR 1
 #define RJI_MSG_HEAD_BYTES 8
 #define RJI_MSG_MAX_BYTES (2u << 20) /* payload */
 #define RJI_SECRET_BYTES RJI_TOKEN_BYTES
@@ -125,6 +136,18 @@ struct rji_msg_lanes {
 	struct rji_addrs addrs;
 };
 
+/* LANES_GONE. LANES_RESET has the first field only. */
+struct rji_msg_lanes_gone {
+	uint64_t lanes; /* by bit */
+	uint8_t token[RJI_TOKEN_BYTES];
+};
+
+/* ROLLBACK_OK after FINISH: a u32 count and so many of these, which loading has changed. */
+struct rji_msg_range {
+	uint32_t region;
+	uint64_t offset_bytes, len_bytes;
+};
+
 struct rji_msg_finish {
 	uint32_t run;	      /* the guest ran when it was paused */
 	uint64_t state_bytes; /* of all STATE messages */
@@ -153,6 +176,10 @@ void rji_put_region_ok(struct rji_cursor *c, const struct rji_msg_region_ok *m);
 int rji_get_region_ok(struct rji_cursor *c, struct rji_msg_region_ok *m);
 void rji_put_lanes(struct rji_cursor *c, const struct rji_msg_lanes *m);
 int rji_get_lanes(struct rji_cursor *c, struct rji_msg_lanes *m);
+void rji_put_lanes_gone(struct rji_cursor *c, const struct rji_msg_lanes_gone *m);
+int rji_get_lanes_gone(struct rji_cursor *c, struct rji_msg_lanes_gone *m);
+void rji_put_range(struct rji_cursor *c, const struct rji_msg_range *m);
+int rji_get_range(struct rji_cursor *c, struct rji_msg_range *m);
 void rji_put_finish(struct rji_cursor *c, const struct rji_msg_finish *m);
 int rji_get_finish(struct rji_cursor *c, struct rji_msg_finish *m);
 void rji_put_prepared(struct rji_cursor *c, const struct rji_msg_prepared *m);

@@ -275,8 +275,9 @@ int rj_add_region(struct rj_session *s, const struct rj_region *r, uint32_t *reg
 	snprintf(given->name, sizeof(given->name), "%s", r->name);
 	given->r.name = given->name;
 	s->fig.guest_bytes += r->len_bytes;
+	given->told = s->n_given;
 	if (region_p)
-		*region_p = s->n_given;
+		*region_p = given->told;
 	s->n_given++;
 	return 0;
 }
@@ -464,6 +465,7 @@ void rj_close(struct rj_session **s_p)
 	free(s->blocker);
 	free(s->blob);
 	free(s->reply);
+	free(s->loaded);
 	free(s);
 	*s_p = NULL;
 }
@@ -560,8 +562,10 @@ int rj_mark_dirty(struct rj_session *s, uint32_t region, uint64_t offset, uint64
 {
 	struct rji_pageset *set;
 
-	if (!s || s->is_destination)
+	if (!s)
 		return -EINVAL;
+	if (s->is_destination)
+		return rji_loaded_mark(s, region, offset, len_bytes);
 	set = atomic_load_explicit(&s->marking, memory_order_acquire);
 	return set ? rji_pageset_mark(set, region, offset, len_bytes) : 0;
 }
@@ -678,6 +682,15 @@ void rji_session_publish_terms(_Atomic uint64_t *to, const struct rji_terms *t)
 {
 	for (int i = 0; i < RJI_N_TERMS; i++)
 		atomic_store_explicit(&to[i], t->ns[i], memory_order_relaxed);
+}
+
+uint64_t rji_session_features(const struct rj_session *s)
+{
+	uint64_t features = RJI_FEATURE_LOAD_ROLLBACK;
+
+	if (s->ops->cut && !s->o.lane_fds) /* descriptors handed in are used once */
+		features |= RJI_FEATURE_LANES_RESET;
+	return features;
 }
 
 void rji_session_count_cpu(struct rj_session *s)

@@ -29,17 +29,28 @@
  * the data path at once: lanes return from whatever they wait for.
  */
 #define RJI_MAX_TRACKERS 16
+#define RJI_MAX_LOADED 1024
+
+/* Destination: told by the VMM; under reply_lock. */
+struct rji_loaded {
+	bool open; /* may be told now */
+	uint32_t n;
+	struct rji_msg_range range[RJI_MAX_LOADED];
+};
 
 /* A region the VMM gave, before the page set or the peer know of it. */
 struct rji_given_region {
 	struct rj_region r; /* name points to name below */
 	char name[RJ_NAME_BYTES];
+	uint32_t
+		told; /* the number the VMM was given; a destination's may have another place now */
 };
 
 /* Figures that other threads read; written by the control thread. */
 struct rji_figures {
 	_Atomic uint64_t started_ns, bulk_began_ns, ended_ns; /* CLOCK_MONOTONIC */
-	_Atomic uint32_t rounds;
+	_Atomic uint32_t rounds, rollbacks;
+	_Atomic uint64_t lanes_replaced;
 	/* sums over the bulk and dirty rounds */
 	_Atomic uint64_t round_bytes, round_ns;
 	_Atomic uint64_t dirty_rate_bytes_per_s;
@@ -110,6 +121,7 @@ struct rj_session {
 
 	uint8_t session_id[RJI_SESSION_ID_BYTES];
 	uint8_t secret[RJI_SECRET_BYTES];
+	uint64_t features; /* RJI_FEATURE_…, agreed on */
 
 	/* source */
 	struct rji_pageset set;
@@ -119,13 +131,16 @@ struct rj_session {
 	struct rji_pace pace;
 	struct rji_sender *sender;
 	struct rji_downtime_model model;
-	uint64_t lane_failed_ns; /* when the control thread first saw it; 0: not */
-	uint32_t peer_keep_ms;	 /* how long the destination keeps the outcome */
+	uint64_t lane_failed_ns;     /* when the control thread first saw it; 0: not */
+	struct rji_addrs lane_addrs; /* where lanes connect */
+	uint32_t lanes_replaced;     /* times in a row, without a round in between */
+	uint32_t peer_keep_ms;	     /* how long the destination keeps the outcome */
 
 	/* destination */
 	int listen_fd; /* -1: none */
 	struct rji_receiver *receiver;
-	atomic_bool asked; /* the RJ_RQ_REGION request below is open */
+	struct rji_loaded *loaded; /* what loading changed in guest RAM */
+	atomic_bool asked;	   /* the RJ_RQ_REGION request below is open */
 	struct rji_msg_region asked_region;
 	_Atomic uint64_t linger_until_ns; /* answer a lost source until then; 0: no need */
 };
@@ -200,6 +215,8 @@ void rji_session_destroy_transport(struct rj_session *s);
 int rji_session_register(struct rj_session *s, struct rj_error *err);
 void rji_session_publish_terms(_Atomic uint64_t *to, const struct rji_terms *t);
 void rji_session_count_cpu(struct rj_session *s);
+/* What this side can do of RJI_FEATURE_…. */
+uint64_t rji_session_features(const struct rj_session *s);
 
 /* --- the two roles --- */
 
@@ -209,6 +226,20 @@ void *rji_destination_thread(void *s);
 int rji_destination_listen(struct rj_session *s, struct rj_error *err);
 /* Wait for a source and come as far as open lanes: destination_setup.c. */
 int rji_destination_set_up(struct rj_session *s, struct rj_error *err);
+
+/* Destination: end these lanes, say so, and wait for those that replace them: destination_setup.c. */
+int rji_destination_replace_lanes(struct rj_session *s, uint64_t lanes, struct rj_error *err);
+
+/*
+ * Source, replace.c: wait until no lane is at work. A lane that stands still for stalled_ms is cut, and fails. 0, also when
+ * lanes have failed; RJ_E_TIMEOUT: the deadline (0: none) came first.
+ */
+int rji_settle_lanes(struct rj_session *s, uint32_t stalled_ms, uint64_t deadline_ns,
+		     struct rj_error *err);
+/* ret ended a round: can the lanes that failed be replaced? */
+bool rji_may_replace_lanes(const struct rj_session *s, int ret);
+/* Do so: all pages of the round are pending again. *err is forgotten on success. */
+int rji_replace_lanes(struct rj_session *s, struct rj_error *err);
 
 /*
  * Source: wait for the round under way; its pages are then clean. RJ_E_TIMEOUT: the deadline (0: none) came first, the
@@ -224,19 +255,30 @@ int rji_finish_round(struct rj_session *s, uint64_t deadline_ns, struct rji_sent
  */
 int rji_switchover(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_error *err);
 
+/* Destination, loaded.c: note what loading changed; begin and end that; ROLLBACK_OK with all of it. */
+int rji_loaded_mark(struct rj_session *s, uint32_t region, uint64_t offset, uint64_t len_bytes);
+int rji_loaded_open(struct rj_session *s, bool open);
+int rji_loaded_tell(struct rj_session *s, struct rj_error *err);
+
+/*
+ * Source, rollback.c: what the guest waits for is done; now put everything else in order. loaded: the destination was told to
+ * load. 0 or negative.
+ */
+int rji_roll_back_peer(struct rj_session *s, bool loaded, struct rj_error *err);
+
 /*
  * Source, handover.c: from PREPARED on. was_running: as the guest was paused. paused_at_ns: when.
- * Same results, no -EAGAIN.
+ * prepared_by_ns: later than that, and the limit would be broken; 0: never mind. Same results.
  */
 struct rji_handover {
 	bool was_running;
-	uint64_t paused_at_ns;
+	uint64_t paused_at_ns, prepared_by_ns;
 	struct rji_terms *terms;
 };
 int rji_handover(struct rj_session *s, const struct rji_handover *ho, enum rj_outcome *outcome_p,
 		 struct rj_error *err);
-/* Give the guest back to the VMM after a failure: RECLAIM if it was released, RESUME. */
-void rji_give_back(struct rj_session *s, bool released, bool was_running);
+/* Give the guest back to the VMM after a failure: RECLAIM if it was released, RESUME. False: it stays paused. */
+bool rji_give_back(struct rj_session *s, bool released, bool was_running);
 
 /* Tests put their own transport in place of what the uri names, before rj_start(). */
 void rji_session_use_transport(struct rj_session *s, const struct rji_transport_ops *ops,

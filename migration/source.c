@@ -74,7 +74,8 @@ static int agree(struct rj_session *s, struct rj_error *err)
 	struct rji_msg_hello hello = { .minor = RJI_PROTOCOL_MINOR,
 				       .n_lanes = s->o.n_lanes,
 				       .peer_timeout_ms = s->o.peer_timeout_ms,
-				       .guest_bytes = s->set.guest_bytes };
+				       .guest_bytes = s->set.guest_bytes,
+				       .features = rji_session_features(s) };
 	struct rji_msg_hello_ok ok;
 	struct rji_cursor c;
 	struct rji_msg *msg;
@@ -97,6 +98,7 @@ static int agree(struct rj_session *s, struct rj_error *err)
 	if (ret < 0 || ok.n_lanes > s->o.n_lanes)
 		return rji_session_malformed(s, RJI_MSG_HELLO_OK, err);
 	s->o.n_lanes = ok.n_lanes;
+	s->features = ok.features & hello.features;
 	s->model.round_trip_ns = rji_now_ns() - asked_at; /* until READY measures it again */
 	s->peer_keep_ms = ok.outcome_keep_ms;
 	s->fig.n_lanes = ok.n_lanes;
@@ -247,6 +249,7 @@ static int connect_lanes(struct rj_session *s, struct rj_error *err)
 		ret = start_lanes(s, err);
 	if (ret < 0)
 		return ret;
+	s->lane_addrs = lanes.addrs;
 	rji_sender_connect(s->sender, &lanes.addrs, &adm,
 			   rji_session_deadline(s->o.connect_timeout_ms));
 	ret = rji_session_wait(s, RJI_WAIT_MIGRATING, lanes_idle, NULL, 0, err);
@@ -295,12 +298,14 @@ static void stop_trackers(struct rj_session *s)
 int rji_finish_round(struct rj_session *s, uint64_t deadline_ns, struct rji_sent *sent_p,
 		     struct rj_error *err)
 {
-	int ret = rji_session_wait(s, RJI_WAIT_MIGRATING, lanes_idle, NULL, deadline_ns, err);
+	int ret = rji_settle_lanes(s, s->o.peer_timeout_ms, deadline_ns, err);
 
 	if (!ret)
 		ret = rji_sender_result(s->sender, sent_p, err);
-	if (!ret)
+	if (!ret) {
 		rji_harvest_fenced(&s->harvest);
+		s->lanes_replaced = 0;
+	}
 	return ret;
 }
 
@@ -395,6 +400,10 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 
 		do {
 			ret = one_round(s, &predicted_ns, err);
+			if (rji_may_replace_lanes(s, ret)) {
+				predicted_ns = UINT64_MAX;
+				ret = rji_replace_lanes(s, err);
+			}
 			allowed_ns =
 				atomic_load_explicit(&s->max_downtime_ms, memory_order_relaxed) *
 				RJI_NS_PER_MS;

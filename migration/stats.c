@@ -63,6 +63,8 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.pages.normal = get(&s->totals.pages);
 	st.request_max_ns = get(&s->vmm.slowest_ns);
 	st.request_max_type = atomic_load_explicit(&s->vmm.slowest_type, memory_order_relaxed);
+	st.rollbacks = atomic_load_explicit(&f->rollbacks, memory_order_relaxed);
+	st.lanes_replaced = get(&f->lanes_replaced);
 	st.collect_max_ns = get(&s->harvest.collect_max_ns);
 	st.rearm_max_ns = get(&s->harvest.rearm_max_ns);
 	st.tracker_start_ns = get(&f->tracker_start_ns);

@@ -10,10 +10,11 @@
  * last harvest comes when the VMM has answered save, and what it finds goes out before the last
  * fence. The destination loads nothing before that fence is answered by every lane.
  *
- * With strict_downtime, if the limit would be broken before the destination was told to load, the
- * guest resumes here first, and then everything else is put back in order: the lanes finish their
- * round (the trackers are re-armed, so what the guest writes meanwhile is seen), the destination
- * forgets the device state, and the rounds go on.
+ * If a lane fails, or with strict_downtime the limit would be broken, before the destination was
+ * told to load, the guest resumes here first, and then everything else is put back in order: the
+ * lanes finish their round (the trackers are re-armed, so what the guest writes meanwhile is seen),
+ * those that cannot are replaced (replace.c), the destination forgets the device state, and the
+ * rounds go on.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -23,6 +24,9 @@
 
 /* Nothing left but what the VMM holds: look again after this. */
 #define HELD_RETRY_MS 1
+
+/* After a rollback a lane that moves nothing for so long is given up. */
+#define STALL_MS 1000
 
 struct switchover {
 	struct rji_terms terms;
@@ -208,18 +212,20 @@ static int stop_phase(struct rj_session *s, struct switchover *sw, struct rj_err
 	return ret;
 }
 
-static void resume_here(struct rj_session *s, bool run)
+static bool resume_here(struct rj_session *s, bool run)
 {
 	struct rj_event ev = { .type = RJ_RQ_RESUME, .u.resume.run = run };
 	struct rj_error err;
 
 	rji_error_init(&err);
-	if (rji_session_ask(s, 0, &ev, &err) < 0)
-		rji_session_tell_warning(s, "the guest is this side's, but did not resume: %.200s",
-					 err.text);
+	if (rji_session_ask(s, 0, &ev, &err) >= 0)
+		return true;
+	rji_session_tell_warning(s, "the guest is this side's, but did not resume: %.200s",
+				 err.text);
+	return false;
 }
 
-void rji_give_back(struct rj_session *s, bool released, bool was_running)
+bool rji_give_back(struct rj_session *s, bool released, bool was_running)
 {
 	struct rj_event reclaim = { .type = RJ_RQ_RECLAIM };
 	struct rj_error err;
@@ -230,51 +236,84 @@ void rji_give_back(struct rj_session *s, bool released, bool was_running)
 			s,
 			"what was released could not be taken back, so the guest stays paused here: %.160s",
 			err.text);
-		return;
+		return false;
 	}
-	resume_here(s, was_running);
+	return resume_here(s, was_running);
 }
 
-/* The limit would be broken: the guest first, then the rest. -EAGAIN: the rounds go on. */
-static int roll_back(struct rj_session *s, const struct switchover *sw, struct rj_error *err)
+/* The guest runs again, so a lane may take its time, but not stand still. */
+static uint32_t stall_ms(const struct rj_session *s)
 {
-	uint64_t stood_ns;
-	struct rji_msg *msg;
-	int ret;
+	return s->o.peer_timeout_ms < STALL_MS ? s->o.peer_timeout_ms : STALL_MS;
+}
 
-	resume_here(s, sw->was_running);
+/*
+ * A lane failed (ret), or the limit would be broken: the guest first, then the rest. -EAGAIN: the
+ * rounds go on.
+ */
+static int roll_back(struct rj_session *s, const struct switchover *sw, int ret,
+		     struct rj_error *err)
+{
+	bool late = ret == RJ_E_TIMEOUT;
+	struct rj_error lane_err;
+	uint64_t stood_ns;
+	int told;
+
+	s->fig.rollbacks++;
+	if (!rji_give_back(s, false, sw->was_running))
+		return rji_fail(err, RJ_E_VMM, "the guest did not resume at the source");
 	s->give_up_at_ns = sw->give_up_at_ns;
 	stood_ns = rji_now_ns() - sw->paused_at_ns;
-	rji_downtime_saw_overrun(&s->model, sw->predicted_ns, stood_ns);
-	rji_session_tell_warning(
-		s,
-		"the switchover would have broken the downtime limit of %u ms: the guest goes on here after %" PRIu64
-		" ms, another round follows",
-		s->max_downtime_ms, stood_ns / RJI_NS_PER_MS);
-	ret = rji_finish_round(s, 0, NULL, err);
-	if (!ret)
-		ret = rji_session_send(s, RJI_MSG_ROLLBACK, NULL, 0, err);
-	if (!ret)
-		ret = rji_session_expect(s, RJI_WAIT_MIGRATING, RJI_MSG_ROLLBACK_OK, 0,
-					 rji_session_deadline(s->o.peer_timeout_ms), &msg, err);
-	if (ret < 0)
+	if (late)
+		rji_downtime_saw_overrun(&s->model, sw->predicted_ns, stood_ns);
+	rji_session_tell_warning(s,
+				 "the switchover %s: the guest goes on here after %" PRIu64
+				 " ms, another round follows",
+				 late ? "would have broken the downtime limit" : "lost a lane",
+				 stood_ns / RJI_NS_PER_MS);
+	if (late)
+		ret = rji_settle_lanes(s, stall_ms(s), 0, err);
+	if (late && !ret)
+		ret = rji_finish_round(s, 0, NULL, err);
+	lane_err = *err;
+	if (ret && ret != RJ_E_LANE)
 		return ret;
-	free(msg);
-	return -EAGAIN;
+	rji_error_init(err);
+	told = rji_roll_back_peer(s, false, err);
+	if (told < 0 || !ret)
+		return told < 0 ? told : -EAGAIN;
+	*err = lane_err;
+	if (rji_may_replace_lanes(s, ret))
+		ret = rji_replace_lanes(s, err);
+	return ret < 0 ? ret : -EAGAIN;
 }
 
-/* When the last fence must be answered, so that what follows still fits. */
-static uint64_t limit(const struct rj_session *s, uint64_t paused_at_ns)
+/* The latest for what comes before these terms, so that they still fit; 0: it does not matter. */
+static uint64_t latest(const struct rj_session *s, uint64_t paused_at_ns,
+		       const enum rji_term *after, size_t n)
 {
-	static const enum rji_term after[] = { RJI_TERM_LOAD, RJI_TERM_REVOKE, RJI_TERM_HANDOVER,
-					       RJI_TERM_RESUME };
 	uint64_t allowed = s->max_downtime_ms * RJI_NS_PER_MS, rest = 0;
 
 	if (!s->o.strict_downtime)
 		return 0;
-	for (size_t i = 0; i < sizeof(after) / sizeof(*after); i++)
+	for (size_t i = 0; i < n; i++)
 		rest += s->fig.predicted[after[i]];
 	return paused_at_ns + (allowed > rest ? allowed - rest : 0);
+}
+
+static uint64_t fenced_by(const struct rj_session *s, uint64_t paused_at_ns)
+{
+	static const enum rji_term after[] = { RJI_TERM_LOAD, RJI_TERM_REVOKE, RJI_TERM_HANDOVER,
+					       RJI_TERM_RESUME };
+
+	return latest(s, paused_at_ns, after, 4);
+}
+
+static uint64_t prepared_by(const struct rj_session *s, uint64_t paused_at_ns)
+{
+	static const enum rji_term after[] = { RJI_TERM_REVOKE, RJI_TERM_RESUME };
+
+	return latest(s, paused_at_ns, after, 2);
 }
 
 int rji_switchover(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_error *err)
@@ -292,16 +331,23 @@ int rji_switchover(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 	sw.give_up_at_ns = s->give_up_at_ns;
 	s->give_up_at_ns = 0;
 	sw.paused_at_ns = rji_now_ns();
-	sw.limit_ns = limit(s, sw.paused_at_ns);
+	sw.limit_ns = fenced_by(s, sw.paused_at_ns);
 	ret = stop_phase(s, &sw, err);
-	if (ret == RJ_E_TIMEOUT && !err->code)
-		return roll_back(s, &sw, err);
+	if ((ret == RJ_E_TIMEOUT && !err->code) || rji_may_replace_lanes(s, ret))
+		return roll_back(s, &sw, ret, err);
 	if (ret < 0) {
 		rji_give_back(s, false, sw.was_running);
 		return ret;
 	}
 	ho = (struct rji_handover){ .was_running = sw.was_running,
 				    .paused_at_ns = sw.paused_at_ns,
+				    .prepared_by_ns = prepared_by(s, sw.paused_at_ns),
 				    .terms = &sw.terms };
-	return rji_handover(s, &ho, outcome_p, err);
+	ret = rji_handover(s, &ho, outcome_p, err);
+	if (ret == -EAGAIN) {
+		s->give_up_at_ns = sw.give_up_at_ns;
+		rji_downtime_saw_overrun(&s->model, sw.predicted_ns,
+					 rji_now_ns() - sw.paused_at_ns);
+	}
+	return ret;
 }

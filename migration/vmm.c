@@ -237,6 +237,7 @@ const char *rj_event_name(enum rj_event_type type)
 	case RJ_RQ_RECLAIM: return "reclaim";
 	case RJ_RQ_ACQUIRE: return "acquire";
 	case RJ_RQ_RESUME: return "resume";
+	case RJ_RQ_RESET: return "reset";
 	case RJ_RQ_DROP: return "drop";
 	}
 	return "unknown";

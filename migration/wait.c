@@ -47,6 +47,8 @@ static int check_lanes(struct rj_session *s, struct rj_error *err)
 		ret = rji_sender_result(s->sender, NULL, &lane_err);
 	if (s->receiver)
 		ret = rji_receiver_result(s->receiver, &lane_err);
+	if (s->receiver && ret == RJ_E_LANE && s->features & RJI_FEATURE_LANES_RESET)
+		return 0; /* the source notices, and replaces it */
 	if (!ret)
 		return 0;
 	if (!s->lane_failed_ns)

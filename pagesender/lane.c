@@ -36,12 +36,36 @@ void rji_lane_tell_totals(struct rji_lane_sender *lane)
 	add(&lane->totals->cpu_ns, rji_thread_cpu_ns(), &lane->told_cpu_ns);
 }
 
+/*
+ * Calls of the transport are timed, so that the control thread can tell a lane that stands still
+ * from one that waits for its turn. Relaxed: only the time counts.
+ */
+static void enter_call(struct rji_lane_sender *lane)
+{
+	atomic_store_explicit(&lane->calling_since_ns, rji_now_ns(), memory_order_relaxed);
+}
+
+static int leave_call(struct rji_lane_sender *lane, int ret)
+{
+	atomic_store_explicit(&lane->calling_since_ns, 0, memory_order_relaxed);
+	return ret;
+}
+
+int rji_lane_fence(struct rji_lane_sender *lane)
+{
+	enter_call(lane);
+	return leave_call(lane, lane->ops->fence(lane->link, 0, &lane->err));
+}
+
 static int post(struct rji_lane_sender *lane, const struct rji_extent *e, uint32_t n,
 		uint64_t bytes)
 {
 	int ret = rji_pace_wait(lane->pace, bytes, lane->stop);
 
-	return ret ? ret : lane->ops->post(lane->link, e, n, &lane->err);
+	if (ret < 0)
+		return ret;
+	enter_call(lane);
+	return leave_call(lane, lane->ops->post(lane->link, e, n, &lane->err));
 }
 
 /* Under a rate: no more than a quantum at a time, a longer extent in parts. */
@@ -142,8 +166,10 @@ static int heed_holds(struct rji_lane_sender *lane)
 {
 	int ret = post_batch(lane);
 
+	enter_call(lane);
 	if (!ret)
 		ret = lane->ops->drain(lane->link, &lane->err);
+	leave_call(lane, 0);
 	if (!ret)
 		rji_holds_acknowledge(lane->holds, lane->number);
 	return ret;
@@ -172,9 +198,11 @@ int rji_lane_send_round(struct rji_lane_sender *lane)
 	rji_harvest_cursor_init(&lane->cursor, lane->group);
 	rji_holds_enter(lane->holds, lane->number);
 	ret = send_spans(lane);
+	if (ret == -ECANCELED && !lane->err.code && !rji_stop_is_set(lane->stop))
+		ret = 0; /* another lane failed */
 	lane->round.sent_at_ns = rji_now_ns();
 	if (!ret)
-		ret = lane->ops->fence(lane->link, 0, &lane->err);
+		ret = rji_lane_fence(lane);
 	lane->round.fenced_at_ns = rji_now_ns();
 	rji_lane_tell_totals(lane);
 	lane->n_extents = 0;

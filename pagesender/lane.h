@@ -57,13 +57,20 @@ struct rji_lane_sender {
 	uint64_t told_bytes;		/* what of its link's sent_bytes is in totals */
 	uint64_t told_pages;
 	uint64_t told_cpu_ns;
+	_Atomic uint64_t calling_since_ns; /* inside a call of the transport; 0: not */
 	struct rji_lane_stats told;
 };
 
 /* Add what this lane did since the last call to the totals. */
 void rji_lane_tell_totals(struct rji_lane_sender *lane);
 
-/* Send this round's spans until there are none, then fence. 0 or negative with lane->err. */
+/*
+ * Send this round's spans until there are none, then fence. 0 or negative with lane->err. When
+ * another lane has failed it stops early, and fences what it has sent: 0 as well, for this lane is
+ * sound.
+ */
 int rji_lane_send_round(struct rji_lane_sender *lane);
+/* Only fence. */
+int rji_lane_fence(struct rji_lane_sender *lane);
 
 #endif

@@ -22,8 +22,20 @@ struct rji_receiver;
 int rji_receiver_create(const struct rji_receiver_opts *o, struct rji_receiver **r_p,
 			struct rj_error *err);
 
-/* A lane that ended with an error: its code, else 0. */
+/*
+ * A lane that ended with an error: its code, else 0. Of several, not RJ_E_LANE, which can be mended.
+ */
 int rji_receiver_result(const struct rji_receiver *r, struct rj_error *err);
+
+/*
+ * Cut these lanes (by bit), join their threads and close them: from here on nothing changes guest
+ * memory by them. Only where the transport has cut().
+ */
+void rji_receiver_drop(struct rji_receiver *r, uint64_t lanes);
+/* The lanes that are open, into n_lanes entries; returns which, by bit. */
+uint64_t rji_receiver_lanes(const struct rji_receiver *r, struct rji_lane **lanes);
+/* Serve those of lanes that are not open yet; they are the receiver's from now on. */
+int rji_receiver_adopt(struct rji_receiver *r, struct rji_lane **lanes, struct rj_error *err);
 
 uint64_t rji_receiver_cpu_ns(const struct rji_receiver *r);
 uint64_t rji_receiver_sent_bytes(const struct rji_receiver *r);

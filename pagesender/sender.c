@@ -14,7 +14,12 @@ struct worker {
 	struct rji_sender *sender;
 	pthread_t thread;
 	bool started;
+	atomic_bool
+		dead; /* failed: what it has in flight is of unknown fate, it does nothing more */
+	pthread_mutex_t link_lock; /* lane.link from being made to being closed, for cutting it */
 	struct rji_lane_sender lane;
+	/* what the control thread saw of it: see rji_sender_cut_stalled() */
+	uint64_t seen_call_ns, seen_bytes, seen_at_ns;
 };
 
 struct rji_sender {
@@ -27,6 +32,7 @@ struct rji_sender {
 	struct rji_addrs addrs;
 	struct rji_admission adm;
 	uint64_t connect_deadline_ns;
+	uint64_t to_drop; /* lanes, by bit */
 	atomic_uint n_busy;
 	atomic_bool failed;
 	uint32_t n_workers;
@@ -55,17 +61,70 @@ static enum rji_sender_job next_job(struct rji_sender *s, uint64_t *number)
 	return job;
 }
 
-static int do_job(struct worker *w, enum rji_sender_job job)
+/* Pairs with fail(): whoever sees it sees lane.err. */
+static bool is_dead(const struct worker *w)
+{
+	return atomic_load_explicit(&w->dead, memory_order_acquire);
+}
+
+static int connect_lane(struct worker *w)
+{
+	struct rji_sender *s = w->sender;
+	struct rji_lane *link = NULL;
+	int ret;
+
+	if (w->lane.link)
+		return 0;
+	ret = s->o.ops->connect(s->o.tp, w->lane.number, &s->addrs, &s->adm, s->connect_deadline_ns,
+				&link, &w->lane.err);
+	pthread_mutex_lock(&w->link_lock);
+	w->lane.link = link;
+	pthread_mutex_unlock(&w->link_lock);
+	return ret;
+}
+
+/* Forget a lane that failed: the next connect makes a new one. */
+static void drop_lane(struct worker *w)
+{
+	const struct rji_transport_ops *ops = w->sender->o.ops;
+
+	rji_lane_tell_totals(&w->lane);
+	pthread_mutex_lock(&w->link_lock);
+	if (w->lane.link && ops->cut)
+		ops->cut(w->lane.link); /* no orderly end: that could wait for ever */
+	ops->close(&w->lane.link);
+	pthread_mutex_unlock(&w->link_lock);
+	w->lane.told_bytes = 0;
+	memset(&w->lane.told, 0, sizeof(w->lane.told));
+	rji_error_init(&w->lane.err);
+	atomic_store_explicit(&w->dead, false, memory_order_release);
+}
+
+/* One that failed too late to be among them is still a failure. */
+static void drop_if_asked(struct worker *w)
 {
 	struct rji_sender *s = w->sender;
 
+	if (!is_dead(w))
+		return;
+	if (s->to_drop >> w->lane.number & 1)
+		drop_lane(w);
+	else
+		atomic_store_explicit(&s->failed, true, memory_order_release);
+}
+
+static int do_job(struct worker *w, enum rji_sender_job job)
+{
+	if (job == RJI_JOB_DROP)
+		drop_if_asked(w);
+	if (is_dead(w))
+		return 0;
 	switch (job) {
-	case RJI_JOB_CONNECT:
-		return s->o.ops->connect(s->o.tp, w->lane.number, &s->addrs, &s->adm,
-					 s->connect_deadline_ns, &w->lane.link, &w->lane.err);
+	case RJI_JOB_CONNECT: return connect_lane(w);
 	case RJI_JOB_ROUND: return rji_lane_send_round(&w->lane);
-	default: /* idle for a while: is the path still there? */
-		return w->lane.link ? s->o.ops->fence(w->lane.link, 0, &w->lane.err) : 0;
+	case RJI_JOB_NONE: /* idle for a while: is the path still there? */
+		return w->lane.link ? rji_lane_fence(&w->lane) : 0;
+	default: return 0;
 	}
 }
 
@@ -75,6 +134,7 @@ static void fail(struct worker *w, int ret)
 
 	rji_fail(&w->lane.err, ret, "lane %u: %s", w->lane.number, rj_strerror(ret));
 	w->lane.err.lane = w->lane.number;
+	atomic_store_explicit(&w->dead, true, memory_order_release);
 	atomic_store_explicit(&s->o.harvest->abort, true, memory_order_release);
 	/* pairs with rji_sender_failed() */
 	atomic_store_explicit(&s->failed, true, memory_order_release);
@@ -86,21 +146,16 @@ static void *lane_thread(void *arg)
 	struct worker *w = arg;
 	struct rji_sender *s = w->sender;
 	uint64_t number = 0;
-	bool dead = false;
 
 	for (;;) {
 		enum rji_sender_job job = next_job(s, &number);
-		int ret = 0;
+		int ret;
 
 		if (job == RJI_JOB_QUIT)
 			break;
-		if (!dead)
-			ret = do_job(w, job);
-		if (ret < 0) {
-			dead = true; /* what it has in flight is of unknown fate: it does nothing
-				      * any more */
+		ret = do_job(w, job);
+		if (ret < 0)
 			fail(w, ret);
-		}
 		rji_lane_tell_totals(&w->lane);
 		/*
 		 * Release: the control thread then sees the lane's round, error and bitmap words.
@@ -129,6 +184,7 @@ static int start_worker(struct rji_sender *s, uint32_t i, struct rj_error *err)
 	w->lane.totals = s->o.totals;
 	w->lane.extent_max_bytes = RJI_EXTENT_MAX_BYTES;
 	rji_error_init(&w->lane.err);
+	pthread_mutex_init(&w->link_lock, NULL);
 	snprintf(role, sizeof(role), "rj-lane-%u", i);
 	if (place)
 		w->lane.group = place->group;
@@ -191,7 +247,11 @@ void rji_sender_destroy(struct rji_sender **s_p)
 
 		if (w->started)
 			pthread_join(w->thread, NULL);
+		if (is_dead(w) && w->lane.link && s->o.ops->cut)
+			s->o.ops->cut(w->lane.link);
 		s->o.ops->close(&w->lane.link);
+		if (w->sender)
+			pthread_mutex_destroy(&w->link_lock);
 	}
 	pthread_cond_destroy(&s->new_job);
 	pthread_mutex_destroy(&s->lock);
@@ -211,6 +271,60 @@ void rji_sender_connect(struct rji_sender *s, const struct rji_addrs *addrs,
 void rji_sender_round(struct rji_sender *s)
 {
 	give(s, RJI_JOB_ROUND);
+}
+
+void rji_sender_drop(struct rji_sender *s, uint64_t lanes)
+{
+	s->to_drop = lanes;
+	/* relaxed: the lock of give() orders it; a lane that fails from now on sets it again */
+	atomic_store_explicit(&s->failed, false, memory_order_relaxed);
+	give(s, RJI_JOB_DROP);
+}
+
+uint64_t rji_sender_broken(const struct rji_sender *s)
+{
+	uint64_t lanes = 0;
+
+	for (uint32_t i = 0; i < s->n_workers; i++) {
+		if (is_dead(&s->workers[i]))
+			lanes |= 1ull << i;
+	}
+	return lanes;
+}
+
+/* Has it stood still in one call since the last look, and for how long? With its lock held. */
+static uint64_t stands_still_ns(const struct rji_sender *s, struct worker *w, uint64_t now)
+{
+	struct rji_lane_stats st = { 0 };
+	uint64_t call = atomic_load_explicit(&w->lane.calling_since_ns, memory_order_relaxed);
+
+	if (!call || !w->lane.link)
+		return 0;
+	s->o.ops->stats(w->lane.link, &st);
+	if (call != w->seen_call_ns || st.sent_bytes != w->seen_bytes) {
+		w->seen_call_ns = call;
+		w->seen_bytes = st.sent_bytes;
+		w->seen_at_ns = now;
+	}
+	return now - w->seen_at_ns;
+}
+
+uint32_t rji_sender_cut_stalled(struct rji_sender *s, uint64_t stalled_ns)
+{
+	uint64_t now = rji_now_ns();
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; s->o.ops->cut && i < s->n_workers; i++) {
+		struct worker *w = &s->workers[i];
+
+		pthread_mutex_lock(&w->link_lock);
+		if (stands_still_ns(s, w, now) >= stalled_ns) {
+			s->o.ops->cut(w->lane.link);
+			n++;
+		}
+		pthread_mutex_unlock(&w->link_lock);
+	}
+	return n;
 }
 
 void rji_sender_set_extent_max(struct rji_sender *s, uint32_t max_bytes)
@@ -238,7 +352,7 @@ static int first_failure(const struct rji_sender *s, struct rj_error *err)
 	for (uint32_t i = 0; i < s->n_workers; i++) {
 		const struct rj_error *e = &s->workers[i].lane.err;
 
-		if (e->code && (!found || found->code == -ECANCELED))
+		if (is_dead(&s->workers[i]) && (!found || found->code == -ECANCELED))
 			found = e; /* those that were only told to stop are not the news */
 	}
 	if (!found)

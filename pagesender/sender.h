@@ -13,8 +13,12 @@
  * it in parallel, and done_fd becomes readable when the last one has finished (or when an idle lane
  * finds its peer gone). Idle lanes fence every second: a dead path is noticed while nothing is
  * sent.
+ *
+ * A lane that fails does nothing any more; the others end their round early, with a fence. What the
+ * round had sent is then of unknown fate until the destination says that its end of the failed
+ * lanes is gone. drop closes these here, connect makes new ones.
  */
-enum rji_sender_job { RJI_JOB_NONE, RJI_JOB_CONNECT, RJI_JOB_ROUND, RJI_JOB_QUIT };
+enum rji_sender_job { RJI_JOB_NONE, RJI_JOB_CONNECT, RJI_JOB_ROUND, RJI_JOB_DROP, RJI_JOB_QUIT };
 
 struct rji_sender_opts {
 	const struct rji_host *host;
@@ -50,10 +54,23 @@ int rji_sender_create(const struct rji_sender_opts *o, struct rji_sender **s_p,
  */
 void rji_sender_destroy(struct rji_sender **s_p);
 
-/* Begin a job; the one before is over. addrs and adm are copied. */
+/*
+ * Begin a job; the one before is over. addrs and adm are copied. connect is for the lanes that are
+ * not connected; drop for these (by bit) of those that failed, and forgets why.
+ */
 void rji_sender_connect(struct rji_sender *s, const struct rji_addrs *addrs,
 			const struct rji_admission *adm, uint64_t deadline_ns);
 void rji_sender_round(struct rji_sender *s);
+void rji_sender_drop(struct rji_sender *s, uint64_t lanes);
+
+/* The lanes that failed, by bit; with no job under way more may come. */
+uint64_t rji_sender_broken(const struct rji_sender *s);
+/*
+ * Cut the lanes that have been in one call of the transport for so long without sending a byte:
+ * they fail. From the control thread, now and then. Returns how many; none where lanes cannot be
+ * cut.
+ */
+uint32_t rji_sender_cut_stalled(struct rji_sender *s, uint64_t stalled_ns);
 
 /* Between jobs: make extents no longer than this; at first RJI_EXTENT_MAX_BYTES. */
 void rji_sender_set_extent_max(struct rji_sender *s, uint32_t max_bytes);

@@ -293,11 +293,16 @@ static int tcp_accept(struct rji_transport *tp_, const struct rji_admission *adm
 	struct tcp_transport *tp = to_tcp(tp_);
 	int ret;
 
-	memset(lanes, 0, adm->n_lanes * sizeof(*lanes));
+	for (uint32_t i = 0; i < adm->n_lanes; i++) {
+		if (!(adm->there >> i & 1))
+			lanes[i] = NULL;
+	}
 	ret = tp->lane_fds ? adopt_fds(tp, adm, lanes, err)
 			   : accept_all(tp, adm, deadline_ns, lanes, err);
-	for (uint32_t i = 0; ret < 0 && i < adm->n_lanes; i++)
-		tcp_close(&lanes[i]);
+	for (uint32_t i = 0; ret < 0 && i < adm->n_lanes; i++) {
+		if (!(adm->there >> i & 1))
+			tcp_close(&lanes[i]);
+	}
 	return ret;
 }
 
@@ -504,6 +509,12 @@ static int tcp_fence(struct rji_lane *lane_, uint64_t deadline_ns, struct rj_err
 
 /* --- both --- */
 
+/* What waits in the socket's buffers may still be received by serve(), until it sees the end. */
+static void tcp_cut(struct rji_lane *lane)
+{
+	shutdown(to_tcp_lane(lane)->fd, SHUT_RDWR);
+}
+
 static void tcp_stats(const struct rji_lane *lane, struct rji_lane_stats *st)
 {
 	const struct tcp_lane *tcp = (const struct tcp_lane *)lane;
@@ -547,6 +558,7 @@ const struct rji_transport_ops rji_tcp_transport = {
 	.post = tcp_post,
 	.drain = tcp_drain,
 	.fence = tcp_fence,
+	.cut = tcp_cut,
 	.stats = tcp_stats,
 	.close = tcp_close,
 };

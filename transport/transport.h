@@ -72,6 +72,8 @@ struct rji_admission {
 	uint8_t session_id[RJI_SESSION_ID_BYTES];
 	uint8_t token[RJI_TOKEN_BYTES];
 	uint32_t n_lanes;
+	uint64_t
+		there; /* destination: lanes that it has already, by bit; the others are waited for */
 };
 
 /* Where the lanes connect: "host port" pairs in text, from the destination's announcement. */
@@ -171,8 +173,9 @@ struct rji_transport_ops {
 		      struct rj_error *err);
 	/*
 	 * Wait until the lanes 0 … n_lanes - 1 are all there, or deadline. Connections that cannot
-	 * show the admission are refused, logged and not counted. lanes has n_lanes entries, filled
-	 * on success.
+	 * show the admission are refused, logged and not counted. lanes has n_lanes entries; those
+	 * not in adm->there are filled on success. A second call is for lanes that were cut and
+	 * closed, and only for transports that have cut().
 	 */
 	int (*accept)(struct rji_transport *tp, const struct rji_admission *adm,
 		      uint64_t deadline_ns, struct rji_lane **lanes, struct rj_error *err);
@@ -207,6 +210,12 @@ struct rji_transport_ops {
 
 	/* --- lanes, both --- */
 
+	/*
+	 * End one lane, from any thread while it is not closed: calls on it fail soon, whatever they
+	 * wait for. At the destination, once serve() has returned after it, no byte of guest memory
+	 * changes by this lane. NULL: a lane that failed cannot be replaced.
+	 */
+	void (*cut)(struct rji_lane *lane);
 	void (*stats)(const struct rji_lane *lane, struct rji_lane_stats *st); /* any thread */
 	/*
 	 * Source: an orderly end after a fence, else an abort. Destination: after serve() returned.

@@ -112,6 +112,14 @@ static int on_resume(void *arg, struct rj_session *s, int run)
 	return run ? guest_run(end->guest) : 0;
 }
 
+/* Loading writes registers and the guest's own records, and nothing into its RAM. */
+static int on_reset(void *arg, struct rj_session *s)
+{
+	(void)arg;
+	(void)s;
+	return 0;
+}
+
 static void on_event(void *arg, struct rj_session *s, const struct rj_event *ev)
 {
 	struct destination_end *end = arg;
@@ -129,6 +137,7 @@ static const struct rj_hooks hooks = {
 	.region = on_region,
 	.load = on_load,
 	.resume = on_resume,
+	.reset = on_reset,
 	.event = on_event,
 };
 

@@ -156,6 +156,8 @@ static json_t *to_json(const struct migrate_result *res)
 	set_int(o, "request_max_us", st->request_max_ns / 1000);
 	json_object_set_new(o, "request_max",
 			    json_string(rj_event_name((enum rj_event_type)st->request_max_type)));
+	set_int(o, "rollbacks", st->rollbacks);
+	set_int(o, "lanes_replaced", st->lanes_replaced);
 	set_int(o, "collect_max_us", st->collect_max_ns / 1000);
 	set_int(o, "rearm_max_us", st->rearm_max_ns / 1000);
 	json_object_set_new(o, "tracker_start_ms", ms(st->tracker_start_ns));

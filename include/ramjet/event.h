@@ -71,6 +71,11 @@ enum rj_event_type {
 	RJ_RQ_ACQUIRE,	  /* destination: take what the source released */
 	RJ_RQ_RESUME,	  /* either: run the guest if u.resume.run, else leave it paused; it is this
 			   * side's now */
+	RJ_RQ_RESET,	  /* destination: the guest went on at the source after RJ_RQ_LOAD was
+			   * answered: forget what was loaded; it comes anew later. What loading
+			   * changed in guest RAM must be told by rj_mark_dirty() before the
+			   * answer, and is sent again. Negative: that cannot be told; the session
+			   * then ends, with the guest at the source */
 	RJ_RQ_DROP,	  /* destination: the guest will never run here; forget what was loaded and
 			   * let go of what was acquired. Not sent before a region was given, nor
 			   * in rj_close() */

@@ -46,8 +46,9 @@ struct rj_opts {
 	uint32_t n_lanes;	     /* source: 1 to RJ_MAX_LANES; 0: chosen for this machine */
 	uint32_t max_downtime_ms;    /* 300 */
 	uint32_t strict_downtime;    /* 1: rather resume at the source than overrun: then another
-				      * round and another try, or, once the destination has loaded,
-				      * the end by RJ_E_DOWNTIME. Default 1 */
+				      * round and another try, or, where the destination has loaded
+				      * and cannot undo it (RJ_RQ_RESET), the end by RJ_E_DOWNTIME.
+				      * Only after COMMIT can the limit be overrun. Default 1 */
 	uint32_t timeout_ms;	     /* source: cancel when not stopped for switchover by then; 0:
 				      * never. Default 0 */
 	uint32_t peer_timeout_ms;    /* a peer silent for this long is gone. 5000 */
@@ -197,7 +198,11 @@ RJ_API uint32_t rj_linger_ms(const struct rj_session *s);
  * see. Call it after the write, and before RJ_RQ_PAUSE or RJ_RQ_SAVE is answered for writes they
  * cause. Any thread, wait-free; partial pages count whole. No-op when the session is over.
  *
- * Return 0; -EINVAL for a range outside the region.
+ * Destination: only between RJ_RQ_LOAD and the answer to RJ_RQ_RESET, for what loading the device
+ * state wrote; without effect when no RJ_RQ_RESET comes. Waits for a lock.
+ *
+ * Return 0; -EINVAL for a range outside the region; RJ_E_STATE at a destination that is not asked to
+ * load or reset.
  */
 RJ_API int rj_mark_dirty(struct rj_session *s, uint32_t region, uint64_t offset,
 			 uint64_t len_bytes);
@@ -248,7 +253,7 @@ RJ_API ssize_t rj_state_read(struct rj_session *s, void *p, size_t len_bytes);
 
 /*
  * The VMM's side as functions: one for each request, and one for the events that only tell. A NULL
- * hook answers 0 (pause: RJ_WAS_RUNNING; region: -ENOSYS). A hook returns what rj_answer() is to be
+ * hook answers 0 (pause: RJ_WAS_RUNNING; region, reset: -ENOSYS). A hook returns what rj_answer() is to be
  * given.
  */
 struct rj_hooks {
@@ -263,6 +268,7 @@ struct rj_hooks {
 	int (*acquire)(void *arg, struct rj_session *s);
 	int (*resume)(void *arg, struct rj_session *s, int run);
 	int (*drop)(void *arg, struct rj_session *s);
+	int (*reset)(void *arg, struct rj_session *s);
 	void (*event)(void *arg, struct rj_session *s, const struct rj_event *ev);
 };
 

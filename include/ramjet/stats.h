@@ -82,7 +82,8 @@ struct rj_stats {
 	struct rj_page_counts pages;
 	uint64_t request_max_ns;   /* slowest answer of the VMM */
 	uint32_t request_max_type; /* enum rj_event_type of it */
-	uint32_t reserved;
+	uint32_t rollbacks;	   /* switchovers that were given up */
+	uint64_t lanes_replaced;   /* times that lanes failed and the session went on */
 	uint64_t collect_max_ns; /* slowest collect: all regions, all trackers, and the counting */
 	uint64_t rearm_max_ns;	 /* slowest re-arming of a window by all its trackers */
 	uint64_t tracker_start_ns; /* starting and stopping all trackers */

@@ -29,12 +29,14 @@ BOTH(lanes)
 BOTH(finish)
 BOTH(prepared)
 BOTH(running)
+BOTH(lanes_gone)
+BOTH(range)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
 {
 	static void (*const tries[])(struct rji_cursor *, struct rji_cursor *) = {
-		try_failed, try_hello,	try_hello_ok, try_region,  try_region_ok,
-		try_lanes,  try_finish, try_prepared, try_running,
+		try_failed, try_hello,	  try_hello_ok, try_region,	try_region_ok, try_lanes,
+		try_finish, try_prepared, try_running,	try_lanes_gone, try_range,
 	};
 	struct rji_cursor c, out;
 	uint8_t *bytes;

@@ -64,21 +64,6 @@ static unsigned int of_cancel(const struct moment *m)
 	return is_after_commit(m) ? SIM_MOVES : SIM_STAYS;
 }
 
-/*
- * From when the destination holds all, lanes may break unnoticed; after COMMIT they do not matter.
- */
-static unsigned int of_broken_lanes(const struct moment *m)
-{
-	bool holds_all = m->at == RJ_RQ_LOAD || m->at == RJ_RQ_RELEASE || m->at == RJ_RQ_SAVE ||
-			 (m->at == RJ_EV_STATE && m->state == RJ_STATE_PREPARED);
-	/* Before the lanes are there, nothing is cut. */
-	bool early = m->at == RJ_RQ_SETUP || (m->at == RJ_EV_STATE && m->state <= RJ_STATE_SETUP);
-
-	if (is_after_commit(m))
-		return SIM_MOVES;
-	return holds_all || early || m->side == SIM_DESTINATION ? SIM_STAYS | SIM_MOVES : SIM_STAYS;
-}
-
 static void add(struct sim_cases *cases, const struct moment *m, const char *what, enum sim_act act,
 		unsigned int may_end)
 {
@@ -107,8 +92,9 @@ int main(int argc, char **argv)
 		add(&cases, m, "peer's cancel", SIM_CANCEL_THERE,
 		    is_after_commit(m) && m->side == SIM_DESTINATION ? SIM_MOVES
 								     : SIM_STAYS | SIM_MOVES);
-		add(&cases, m, "a broken lane", SIM_CUT_LANE, of_broken_lanes(m));
-		add(&cases, m, "broken lanes", SIM_CUT_LANES, of_broken_lanes(m));
+		/* Lanes are replaced; and from when the destination holds all they do not matter. */
+		add(&cases, m, "a broken lane", SIM_CUT_LANE, SIM_MOVES);
+		add(&cases, m, "broken lanes", SIM_CUT_LANES, SIM_MOVES);
 	}
 	return sim_run(&cases, argc, argv);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -386,6 +387,50 @@ static char *roll_back(const struct sim_case *c)
 	return text;
 }
 
+/* The first load takes longer than the guest may stand, or the release that comes after it. */
+struct slow {
+	enum rj_event_type at;
+	uint32_t n;
+};
+
+static void be_slow(void *arg, struct sim_migration *m, enum sim_side side,
+		    const struct rj_event *ev)
+{
+	const struct timespec late = { .tv_nsec = 700000000 };
+	struct slow *slow = arg;
+
+	(void)m;
+	(void)side;
+	if (ev->type == slow->at && !slow->n++)
+		nanosleep(&late, NULL);
+}
+
+static char *roll_back_load(const struct sim_case *c)
+{
+	struct slow slow = { .at = c->number & 1 ? RJ_RQ_RELEASE : RJ_RQ_LOAD };
+	bool can_reset = !(c->number & 2);
+	struct sim_report r;
+	struct sim_plan plan;
+	char *text;
+
+	sim_plan_init(&plan, c->seed);
+	plan.rounds = 2;
+	plan.state_bytes = 5000;
+	plan.save_dirties = 20;
+	plan.load_dirties = 40;
+	plan.no_reset = !can_reset;
+	plan.strict = true;
+	plan.max_downtime_ms = 600;
+	plan.arg = &slow;
+	plan.before_event = be_slow;
+	text = sim_try(&plan, can_reset ? SIM_MOVES : SIM_STAYS, false, &r);
+	if (!text && !r.stats[SIM_SOURCE].rollbacks)
+		text = sim_say("it was not rolled back");
+	if (!text && !can_reset && r.status[SIM_SOURCE] != RJ_E_DOWNTIME)
+		text = sim_say("the source ended with %d: %s", r.status[0], r.error[0].text);
+	return text;
+}
+
 static void never_converge(struct sim_plan *plan)
 {
 	plan->rounds = 1000000;
@@ -444,6 +489,10 @@ int main(int argc, char **argv)
 	add(&cases, "the right secret", question, 1);
 	add(&cases, "from host to host", chain, 0);
 	add(&cases, "rolled back", roll_back, 0);
+	add(&cases, "rolled back, load is slow", roll_back_load, 0);
+	add(&cases, "rolled back, release is slow", roll_back_load, 1);
+	add(&cases, "load is slow and cannot be undone", roll_back_load, 2);
+	add(&cases, "release is slow and load cannot be undone", roll_back_load, 3);
 	add(&cases, "lost while saving", lost_while_saving, 0);
 	c = sim_add(&cases, "does not converge in time");
 	c->adjust = never_converge;

@@ -19,6 +19,7 @@ struct wrapped {
 struct wrapped_lane {
 	struct wrapped *tp;
 	struct rji_lane *inner;
+	atomic_bool cut;
 };
 
 static struct wrapped *to_wrapped(struct rji_transport *tp)
@@ -45,27 +46,38 @@ static bool is_due(struct sim_faulty *f, enum sim_op op)
 	return f->fault.op == op && atomic_fetch_add(&f->n_calls, 1) + 1 == f->fault.nth;
 }
 
-static int break_down(struct sim_faulty *f, const struct rji_stop *stop, uint32_t peer_timeout_ms,
-		      struct rj_error *err)
+/* Until the session stops (true), the lane is cut, or the peer timeout has passed. */
+static bool stall(const struct rji_stop *stop, uint32_t ms, atomic_bool *cut)
 {
-	atomic_store(&f->fired, true);
-	if (f->fault.stall) {
+	uint64_t until = rji_now_ns() + ms * RJI_NS_PER_MS;
+
+	while (rji_now_ns() < until && !(cut && atomic_load(cut))) {
 		struct pollfd fd = { .fd = stop->fd, .events = POLLIN };
 
-		if (poll(&fd, 1, (int)peer_timeout_ms) > 0)
-			return -ECANCELED;
+		if (poll(&fd, 1, 5) > 0)
+			return true;
 	}
+	return false;
+}
+
+static int break_down(struct sim_faulty *f, const struct rji_stop *stop, uint32_t peer_timeout_ms,
+		      atomic_bool *cut, struct rj_error *err)
+{
+	atomic_store(&f->fired, true);
+	if (f->fault.stall && stall(stop, f->fault.for_ms ? f->fault.for_ms : peer_timeout_ms, cut))
+		return -ECANCELED;
 	return rji_fail(err, RJ_E_LANE, "%s call %u was made to fail", sim_op_name(f->fault.op),
 			f->fault.nth);
 }
 
 /* Around a call: stands for its result. */
-#define WITH_FAULT(w, op, err, call)                                                               \
+#define WITH_FAULT(w, op, err, call) WITH_LANE_FAULT(w, NULL, op, err, call)
+#define WITH_LANE_FAULT(w, cut, op, err, call)                                                     \
 	({                                                                                         \
 		bool due_ = is_due((w)->f, op);                                                    \
 		int ret_ = due_ && !(w)->f->fault.after ? 0 : (call);                              \
 		if (due_ && ret_ >= 0)                                                             \
-			ret_ = break_down((w)->f, (w)->stop, (w)->peer_timeout_ms, err);           \
+			ret_ = break_down((w)->f, (w)->stop, (w)->peer_timeout_ms, cut, err);      \
 		ret_;                                                                              \
 	})
 
@@ -78,7 +90,7 @@ static int fault_create(const struct rji_transport_opts *o, struct rj_error *err
 	int ret;
 
 	if (is_due(f, SIM_OP_CREATE))
-		return break_down(f, o->stop, o->peer_timeout_ms, err);
+		return break_down(f, o->stop, o->peer_timeout_ms, NULL, err);
 	w = calloc(1, sizeof(*w));
 	if (!w)
 		return -ENOMEM;
@@ -198,10 +210,15 @@ static int accept_inner(struct wrapped *w, const struct rji_admission *adm, uint
 			struct rji_lane **lanes, struct rj_error *err)
 {
 	struct rji_lane *inner[RJ_MAX_LANES];
-	int ret = w->f->inner->accept(w->inner, adm, deadline_ns, inner, err);
+	int ret;
 
-	for (uint32_t i = 0; !ret && i < adm->n_lanes; i++)
-		ret = wrap(w, inner[i], &lanes[i]);
+	for (uint32_t i = 0; i < adm->n_lanes; i++)
+		inner[i] = adm->there >> i & 1 ? to_lane(lanes[i])->inner : NULL;
+	ret = w->f->inner->accept(w->inner, adm, deadline_ns, inner, err);
+	for (uint32_t i = 0; !ret && i < adm->n_lanes; i++) {
+		if (!(adm->there >> i & 1))
+			ret = wrap(w, inner[i], &lanes[i]);
+	}
 	return ret;
 }
 
@@ -211,10 +228,15 @@ static int fault_accept(struct rji_transport *tp, const struct rji_admission *ad
 	struct wrapped *w = to_wrapped(tp);
 	int ret;
 
-	memset(lanes, 0, adm->n_lanes * sizeof(*lanes));
+	for (uint32_t i = 0; i < adm->n_lanes; i++) {
+		if (!(adm->there >> i & 1))
+			lanes[i] = NULL;
+	}
 	ret = WITH_FAULT(w, SIM_OP_ACCEPT, err, accept_inner(w, adm, deadline_ns, lanes, err));
-	for (uint32_t i = 0; ret < 0 && i < adm->n_lanes; i++)
-		fault_close(&lanes[i]);
+	for (uint32_t i = 0; ret < 0 && i < adm->n_lanes; i++) {
+		if (!(adm->there >> i & 1))
+			fault_close(&lanes[i]);
+	}
 	return ret;
 }
 
@@ -223,7 +245,8 @@ static int fault_serve(struct rji_lane *lane_, struct rj_error *err)
 	struct wrapped_lane *lane = to_lane(lane_);
 	struct wrapped *w = lane->tp;
 
-	return WITH_FAULT(w, SIM_OP_SERVE, err, w->f->inner->serve(lane->inner, err));
+	return WITH_LANE_FAULT(w, &lane->cut, SIM_OP_SERVE, err,
+			       w->f->inner->serve(lane->inner, err));
 }
 
 static void fault_withdraw(struct rji_transport *tp)
@@ -265,7 +288,8 @@ static int fault_post(struct rji_lane *lane_, const struct rji_extent *e, uint32
 	struct wrapped_lane *lane = to_lane(lane_);
 	struct wrapped *w = lane->tp;
 
-	return WITH_FAULT(w, SIM_OP_POST, err, w->f->inner->post(lane->inner, e, n, err));
+	return WITH_LANE_FAULT(w, &lane->cut, SIM_OP_POST, err,
+			       w->f->inner->post(lane->inner, e, n, err));
 }
 
 static int fault_drain(struct rji_lane *lane_, struct rj_error *err)
@@ -273,7 +297,8 @@ static int fault_drain(struct rji_lane *lane_, struct rj_error *err)
 	struct wrapped_lane *lane = to_lane(lane_);
 	struct wrapped *w = lane->tp;
 
-	return WITH_FAULT(w, SIM_OP_DRAIN, err, w->f->inner->drain(lane->inner, err));
+	return WITH_LANE_FAULT(w, &lane->cut, SIM_OP_DRAIN, err,
+			       w->f->inner->drain(lane->inner, err));
 }
 
 static int fault_fence(struct rji_lane *lane_, uint64_t deadline_ns, struct rj_error *err)
@@ -281,7 +306,16 @@ static int fault_fence(struct rji_lane *lane_, uint64_t deadline_ns, struct rj_e
 	struct wrapped_lane *lane = to_lane(lane_);
 	struct wrapped *w = lane->tp;
 
-	return WITH_FAULT(w, SIM_OP_FENCE, err, w->f->inner->fence(lane->inner, deadline_ns, err));
+	return WITH_LANE_FAULT(w, &lane->cut, SIM_OP_FENCE, err,
+			       w->f->inner->fence(lane->inner, deadline_ns, err));
+}
+
+static void fault_cut(struct rji_lane *lane_)
+{
+	struct wrapped_lane *lane = to_lane(lane_);
+
+	atomic_store(&lane->cut, true);
+	lane->tp->f->inner->cut(lane->inner);
 }
 
 static void fault_stats(const struct rji_lane *lane_, struct rji_lane_stats *st)
@@ -310,6 +344,7 @@ const struct rji_transport_ops sim_fault_transport = {
 	.post = fault_post,
 	.drain = fault_drain,
 	.fence = fault_fence,
+	.cut = fault_cut,
 	.stats = fault_stats,
 	.close = fault_close,
 };

@@ -31,8 +31,9 @@ enum sim_op {
 struct sim_fault {
 	enum sim_op op;
 	uint32_t nth; /* 1: the first call */
-	bool stall;   /* return only when stop is set or the peer timeout has passed, and fail */
-	bool after;   /* do it, then fail */
+	bool stall;   /* return only when stop is set, the lane is cut, or time has passed; fail */
+	uint32_t for_ms; /* this time; 0: the peer timeout */
+	bool after;	 /* do it, then fail */
 };
 
 /* What rji_session_use_transport() is given with sim_fault_transport. */

@@ -187,6 +187,21 @@ static int save_state(struct sim_host *h)
 	return 0;
 }
 
+/* The first load writes to guest RAM: the source's differs then. Half of it is told at once. */
+static void scribble(struct sim_host *h)
+{
+	for (uint32_t i = 0; !h->n_loads++ && i < h->m->plan->load_dirties; i++) {
+		struct sim_region *r = &h->guest->region[i % h->guest->n_regions];
+		uint64_t unit = sim_below(&h->random, r->n_units);
+
+		atomic_fetch_xor(&r->words[unit * SIM_UNIT_WORDS + 1], 0x5a5a5a5a);
+		if (i % 2)
+			rj_mark_dirty(h->s, r->number, unit * SIM_UNIT_BYTES, 1);
+		else if (h->n_scribbled < SIM_MAX_SCRIBBLED)
+			h->scribbled[h->n_scribbled++] = (struct sim_scribbled){ r, unit };
+	}
+}
+
 static int load_state(struct sim_host *h, const struct rj_event *ev)
 {
 	size_t size = h->m->plan->state_bytes, done = 0;
@@ -200,7 +215,22 @@ static int load_state(struct sim_host *h, const struct rj_event *ev)
 	    (done != size || ev->u.load.len_bytes != size || memcmp(state, h->m->state, size)))
 		sim_complain(h->m, "device state: %zu bytes of %zu came", done, size);
 	free(state);
-	return n < 0 ? (int)n : sim_judge_load(h->m); /* the session may be over by now */
+	if (n < 0)
+		return (int)n; /* the session may be over by now */
+	sim_judge_load(h->m);
+	scribble(h);
+	return 0;
+}
+
+static int reset(struct sim_host *h)
+{
+	if (h->m->plan->no_reset)
+		return -ENOSYS;
+	for (uint32_t i = 0; i < h->n_scribbled; i++)
+		rj_mark_dirty(h->s, h->scribbled[i].region->number,
+			      h->scribbled[i].unit * SIM_UNIT_BYTES, 1);
+	h->n_scribbled = 0;
+	return 0;
 }
 
 static int make_region(struct sim_host *h, const struct rj_event *ev)
@@ -233,6 +263,7 @@ static int do_request(struct sim_host *h, const struct rj_event *ev)
 	case RJ_RQ_ACQUIRE: return sim_judge_take(h->m, h->side);
 	case RJ_RQ_RESUME: return sim_judge_resume(h->m, h->side, ev->u.resume.run);
 	case RJ_RQ_DROP: return sim_judge_drop(h->m);
+	case RJ_RQ_RESET: return reset(h);
 	default: sim_complain(h->m, "an unknown request %d", ev->type); return -ENOSYS;
 	}
 }

@@ -48,6 +48,8 @@ struct sim_mischief {
 
 struct sim_migration;
 
+#define SIM_MAX_SCRIBBLED 32
+
 struct sim_plan {
 	uint64_t seed;
 	uint32_t n_lanes;
@@ -58,8 +60,10 @@ struct sim_plan {
 	bool strict;		  /* strict_downtime with this limit */
 	uint32_t max_downtime_ms; /* 0: plenty */
 	uint32_t peer_timeout_ms, request_timeout_ms, outcome_keep_ms,
-		timeout_ms;  /* 0: long enough not to matter */
-	bool regions_before; /* the destination gives memory before the start, in another order */
+		timeout_ms;    /* 0: long enough not to matter */
+	uint32_t load_dirties; /* by the first load; up to twice SIM_MAX_SCRIBBLED */
+	bool no_reset;	       /* the destination's VMM cannot undo a load */
+	bool regions_before;   /* the destination gives memory before the start, in another order */
 	struct sim_mischief mischief[2];
 	struct sim_rule rule;
 	struct sim_fault fault; /* of the transport, at fault_side */
@@ -104,6 +108,11 @@ struct sim_migration {
 		struct sim_end end;
 		struct sim_faulty faulty;
 		struct sim_random random;
+		uint32_t n_loads, n_scribbled;
+		struct sim_scribbled {
+			struct sim_region *region;
+			uint64_t unit;
+		} scribbled[SIM_MAX_SCRIBBLED]; /* to be told at the reset */
 	} host[2];
 	struct rj_tracker *tracker[2];
 	pthread_mutex_t lock; /* everything below, and complaints */

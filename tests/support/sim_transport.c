@@ -221,7 +221,6 @@ static int sim_accept(struct rji_transport *tp, const struct rji_admission *adm,
 	struct sim_world *w = end->world;
 	int ret = 0;
 
-	memset(lanes, 0, adm->n_lanes * sizeof(*lanes));
 	pthread_mutex_lock(&w->lock);
 	while (!ret && !all_connected(w, adm)) {
 		if (rji_stop_is_set(end->stop))
@@ -231,7 +230,12 @@ static int sim_accept(struct rji_transport *tp, const struct rji_admission *adm,
 		else
 			sim_world_wait(w);
 	}
-	for (uint32_t i = 0; !ret && i < adm->n_lanes; i++) {
+	for (uint32_t i = 0; i < adm->n_lanes; i++) {
+		if (adm->there >> i & 1)
+			continue;
+		lanes[i] = NULL;
+		if (ret < 0)
+			continue;
 		lanes[i] = (struct rji_lane *)make_lane(end, i);
 		w->link[i].accepted = true;
 	}
@@ -239,6 +243,18 @@ static int sim_accept(struct rji_transport *tp, const struct rji_admission *adm,
 	pthread_cond_broadcast(&w->work);
 	pthread_mutex_unlock(&w->lock);
 	return ret;
+}
+
+/* A link that is new, or replaces one whose both ends are gone. */
+static void revive(struct sim_link *l)
+{
+	if (!l->posted)
+		l->posted = calloc(SIM_MAX_PIECES, sizeof(struct sim_piece));
+	if (!l->read)
+		l->read = calloc(SIM_MAX_PIECES, sizeof(struct sim_piece));
+	l->cut = l->over = l->dead = l->sunk = l->accepted = false;
+	l->fences_asked = l->fences_answered = 0;
+	atomic_store(&l->sent_bytes, 0);
 }
 
 static int sim_connect(struct rji_transport *tp, uint32_t number, const struct rji_addrs *addrs,
@@ -254,8 +270,7 @@ static int sim_connect(struct rji_transport *tp, uint32_t number, const struct r
 	(void)err;
 	pthread_mutex_lock(&w->lock);
 	w->admitted = *adm;
-	lane->link->posted = calloc(SIM_MAX_PIECES, sizeof(struct sim_piece));
-	lane->link->read = calloc(SIM_MAX_PIECES, sizeof(struct sim_piece));
+	revive(lane->link);
 	assert(lane->link->posted && lane->link->read);
 	lane->link->connected = true;
 	pthread_cond_broadcast(&w->changed);
@@ -409,6 +424,22 @@ static void sim_stats(const struct rji_lane *lane, struct rji_lane_stats *st)
 					      memory_order_relaxed);
 }
 
+/* By the destination: nothing comes down any more. */
+static void sim_cut(struct rji_lane *lane_)
+{
+	struct lane *lane = to_lane(lane_);
+	struct sim_world *w = lane->end->world;
+
+	pthread_mutex_lock(&w->lock);
+	lane->link->dead = true;
+	if (lane->end->is_destination) {
+		lane->link->sunk = true;
+		sim_link_bury(w, lane->number);
+	}
+	pthread_cond_broadcast(&w->changed);
+	pthread_mutex_unlock(&w->lock);
+}
+
 static void sim_close(struct rji_lane **lane_p)
 {
 	struct lane *lane = to_lane(*lane_p);
@@ -423,8 +454,15 @@ static void sim_close(struct rji_lane **lane_p)
 		lane->link->over = true;
 	else
 		lane->link->dead = true;
-	if (!lane->end->is_destination)
+	if (lane->end->is_destination) {
+		lane->link->accepted = false;
+		sim_link_bury(w, lane->number);
+	} else {
+		lane->link->connected = false;
+		if (lane->link->accepted && !lane->link->sunk && !w->withdrawn)
+			sim_link_orphan(w, lane->number);
 		sim_link_clear(w, lane->link);
+	}
 	pthread_cond_broadcast(&w->changed);
 	pthread_mutex_unlock(&w->lock);
 	free(lane);
@@ -450,6 +488,7 @@ const struct rji_transport_ops sim_transport = {
 	.post = sim_post,
 	.drain = sim_drain,
 	.fence = sim_fence,
+	.cut = sim_cut,
 	.stats = sim_stats,
 	.close = sim_close,
 };

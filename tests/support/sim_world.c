@@ -48,12 +48,51 @@ static bool is_up(const struct sim_link *l)
 	return l->connected && l->accepted && !l->cut && !l->dead;
 }
 
+static void forget_piece(struct sim_world *w, struct sim_piece *p)
+{
+	for (uint32_t i = 0; w->source.in_flight[p->region] && i < p->n_units; i++)
+		w->source.in_flight[p->region][p->first_unit + i]--;
+	free(p->data);
+	p->data = NULL;
+}
+
 void sim_link_clear(struct sim_world *w, struct sim_link *l)
 {
 	for (uint32_t i = 0; i < l->n_read; i++)
-		free(l->read[i].data);
+		forget_piece(w, &l->read[i]);
+	for (uint32_t i = 0; i < l->n_posted; i++)
+		forget_piece(w, &l->posted[i]);
 	l->n_posted = l->n_read = 0;
 	pthread_cond_broadcast(&w->changed);
+}
+
+void sim_link_orphan(struct sim_world *w, uint32_t link)
+{
+	struct sim_link *l = &w->link[link];
+
+	for (uint32_t i = 0; i < l->n_read; i++) {
+		if (w->n_orphans == w->max_orphans) {
+			w->max_orphans = 2 * w->max_orphans + 64;
+			w->orphans = realloc(w->orphans, w->max_orphans * sizeof(*w->orphans));
+			assert(w->orphans);
+		}
+		w->orphans[w->n_orphans++] = (struct sim_orphan){ l->read[i], link };
+	}
+	l->n_read = 0;
+	pthread_cond_broadcast(&w->work);
+}
+
+void sim_link_bury(struct sim_world *w, uint32_t link)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < w->n_orphans; i++) {
+		if (w->orphans[i].link == link)
+			forget_piece(w, &w->orphans[i].piece);
+		else
+			w->orphans[kept++] = w->orphans[i];
+	}
+	w->n_orphans = kept;
 }
 
 /* --- the two halves of a transfer; with the lock held --- */
@@ -125,7 +164,18 @@ static void place_unit(struct sim_world *w, const struct sim_piece *p, uint32_t 
 				p->first_unit + i, p->region, from[0], there);
 	for (uint32_t k = 0; k < SIM_UNIT_WORDS; k++)
 		atomic_store_explicit(&words[k], from[k], memory_order_relaxed);
-	w->source.in_flight[p->region][p->first_unit + i]--;
+	if (w->source.in_flight[p->region]) /* else the source is gone */
+		w->source.in_flight[p->region][p->first_unit + i]--;
+}
+
+static void place(struct sim_world *w, struct sim_piece *p)
+{
+	if (may_place(w, p)) {
+		for (uint32_t i = 0; i < p->n_units; i++)
+			place_unit(w, p, i);
+		w->n_placed++;
+	}
+	free(p->data);
 }
 
 static void place_piece(struct sim_world *w, struct sim_link *l, uint32_t which)
@@ -133,12 +183,25 @@ static void place_piece(struct sim_world *w, struct sim_link *l, uint32_t which)
 	struct sim_piece p = l->read[which];
 
 	l->read[which] = l->read[--l->n_read];
-	if (may_place(w, &p)) {
-		for (uint32_t i = 0; i < p.n_units; i++)
-			place_unit(w, &p, i);
-		w->n_placed++;
-	}
-	free(p.data);
+	place(w, &p);
+}
+
+/* They take their time. False: there is none. */
+static bool place_orphan(struct sim_world *w)
+{
+	uint32_t which;
+	struct sim_piece p;
+
+	if (!w->n_orphans)
+		return false;
+	which = (uint32_t)sim_below(&w->random, w->n_orphans);
+	if (!sim_chance(&w->random, 20))
+		return true;
+	p = w->orphans[which].piece;
+	w->orphans[which] = w->orphans[--w->n_orphans];
+	place(w, &p);
+	w->n_late++;
+	return true;
 }
 
 /* --- the wire thread --- */
@@ -171,6 +234,8 @@ static bool any_turn(struct sim_world *w)
 
 	if (w->stalled)
 		return false;
+	if (sim_chance(&w->random, 30) && place_orphan(w))
+		return true;
 	for (uint32_t i = 0; i < w->n_links; i++) {
 		struct sim_link *l = &w->link[(first + i) % w->n_links];
 
@@ -184,7 +249,7 @@ static bool any_turn(struct sim_world *w)
 			return true;
 		}
 	}
-	return false;
+	return place_orphan(w);
 }
 
 static void cut(struct sim_world *w, uint32_t link)
@@ -257,9 +322,11 @@ void sim_world_destroy(struct sim_world **w_p)
 	pthread_join(w->wire, NULL);
 	for (uint32_t i = 0; i < RJ_MAX_LANES; i++) {
 		sim_link_clear(w, &w->link[i]);
+		sim_link_bury(w, i);
 		free(w->link[i].posted);
 		free(w->link[i].read);
 	}
+	free(w->orphans);
 	sim_end_memory_free(&w->source);
 	sim_end_memory_free(&w->destination);
 	pthread_cond_destroy(&w->work);

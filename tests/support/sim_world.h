@@ -40,11 +40,18 @@ struct sim_piece {
 	uint64_t *data; /* read, not yet placed */
 };
 
+/* On the wire when the source closed its end: may come down as long as the destination has its own. */
+struct sim_orphan {
+	struct sim_piece piece;
+	uint32_t link;
+};
+
 struct sim_link {
 	bool connected, accepted, serving;
 	bool cut;  /* by the network */
 	bool over; /* closed by the source in order */
 	bool dead; /* closed by either end with something in flight */
+	bool sunk; /* cut by the destination: nothing comes down any more */
 	uint64_t fences_asked, fences_answered;
 	uint32_t n_posted, n_read;
 	struct sim_piece *posted, *read;
@@ -72,6 +79,9 @@ struct sim_world {
 	struct sim_link link[RJ_MAX_LANES];
 	struct sim_end_memory source, destination;
 	uint64_t imported_key[SIM_MAX_REGIONS];
+	struct sim_orphan *orphans;
+	uint32_t n_orphans, max_orphans;
+	uint64_t n_late; /* orphans that were placed */
 	bool withdrawn;
 	uint32_t n_draining;
 	bool stalled; /* the network carries nothing */
@@ -128,6 +138,10 @@ void sim_world_blame(struct sim_world *w, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 /* Forget all that is on a lane; with the lock held. */
 void sim_link_clear(struct sim_world *w, struct sim_link *l);
+/* The source's end is gone, the destination's is not: what was read goes on. With the lock held. */
+void sim_link_orphan(struct sim_world *w, uint32_t link);
+/* The destination's end is gone as well. With the lock held. */
+void sim_link_bury(struct sim_world *w, uint32_t link);
 /*
  * Sleep until something changed; with the lock held. Looks at least each 10 ms, for stop flags and
  * deadlines.

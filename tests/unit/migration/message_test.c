@@ -79,6 +79,23 @@ static const struct rji_msg_running running = { .acquire_ns = 1, .revoke_ns = 2,
 static const uint8_t running_bytes[] = { 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0,
 					 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0 };
 
+static const struct rji_msg_lanes_gone lanes_gone = {
+	.lanes = 0x8000000000000005,
+	.token = { 1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16,
+		   17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32 },
+};
+static const uint8_t lanes_gone_bytes[] = {
+	5,  0,	0,  0,	0,  0,	0,  0x80, 1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
+	13, 14, 15, 16, 17, 18, 19, 20,	  21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32,
+};
+
+static const struct rji_msg_range range = { .region = 2,
+					    .offset_bytes = 0x1000,
+					    .len_bytes = 0x0102030405 };
+static const uint8_t range_bytes[] = {
+	2, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 5, 4, 3, 2, 1, 0, 0, 0
+};
+
 /* Each message through one type of function; m is big enough for the largest. */
 typedef void (*put_fn)(struct rji_cursor *c, const void *m);
 typedef int (*get_fn)(struct rji_cursor *c, void *m);
@@ -102,6 +119,8 @@ EITHER(lanes)
 EITHER(finish)
 EITHER(prepared)
 EITHER(running)
+EITHER(lanes_gone)
+EITHER(range)
 
 #define MESSAGE(name)                                                                              \
 	{                                                                                          \
@@ -116,8 +135,9 @@ static const struct message {
 	put_fn put;
 	get_fn get;
 } messages[] = {
-	MESSAGE(failed), MESSAGE(hello),  MESSAGE(hello_ok), MESSAGE(region),  MESSAGE(region_ok),
-	MESSAGE(lanes),	 MESSAGE(finish), MESSAGE(prepared), MESSAGE(running),
+	MESSAGE(failed),    MESSAGE(hello),	 MESSAGE(hello_ok), MESSAGE(region),
+	MESSAGE(region_ok), MESSAGE(lanes),	 MESSAGE(finish),   MESSAGE(prepared),
+	MESSAGE(running),   MESSAGE(lanes_gone), MESSAGE(range),
 };
 
 #define N_MESSAGES (sizeof(messages) / sizeof(*messages))
@@ -326,11 +346,11 @@ Test(message, head_has_these_bytes)
 Test(message, numbers_of_the_types_do_not_move)
 {
 	static const char *const expected[] = {
-		"?",	       "FAILED",   "PING",     "PONG",	    "HELLO",   "HELLO_OK",
-		"SETUP",       "SETUP_OK", "REGIONS",  "REGION_OK", "LANES",   "LANES_OK",
-		"ROUND",       "READY",	   "READY_OK", "STOPPING",  "STATE",   "ROLLBACK",
-		"ROLLBACK_OK", "FINISH",   "PREPARED", "COMMIT",    "RUNNING", "REFUSED",
-		"BYE",	       "?",
+		"?",	       "FAILED",      "PING",	    "PONG",	 "HELLO",   "HELLO_OK",
+		"SETUP",       "SETUP_OK",    "REGIONS",    "REGION_OK", "LANES",   "LANES_OK",
+		"ROUND",       "READY",	      "READY_OK",   "STOPPING",	 "STATE",   "ROLLBACK",
+		"ROLLBACK_OK", "FINISH",      "PREPARED",   "COMMIT",	 "RUNNING", "REFUSED",
+		"BYE",	       "LANES_RESET", "LANES_GONE", "?",
 	};
 
 	for (unsigned int i = 0; i < sizeof(expected) / sizeof(*expected); i++)

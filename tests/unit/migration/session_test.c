@@ -463,7 +463,7 @@ Test(session, roles_keep_to_their_functions)
 	cr_assert_eq(rj_set_setup_blob(s, "x", 1), -EINVAL);
 	cr_assert_eq(rj_set_setup_reply(s, "x", 1), RJ_E_STATE, "nobody asks");
 	cr_assert_eq(rj_get_setup_reply(s, &c, 1), -EINVAL);
-	cr_assert_eq(rj_mark_dirty(s, 0, 0, 1), -EINVAL);
+	cr_assert_eq(rj_mark_dirty(s, 0, 0, 1), RJ_E_STATE, "nothing is loaded");
 	cr_assert_eq(rj_state_write(s, "x", 1), -EINVAL);
 	cr_assert_eq(rj_state_read(s, &c, 1), RJ_E_STATE);
 	rj_close(&s);
