@@ -41,6 +41,11 @@ static const struct bench_option options[] = {
 		"numbers of lanes, each with its thread and connection (chosen for this machine)"),
 	BENCH_BYTES("memory", &o.memory_bytes, "BYTES",
 		    "memory at each end (1G; for null 64G of address space)"),
+	BENCH_TEXT(
+		"nodes", &o.nodes, "LIST",
+		"the nodes that the memory of this end lies on, in equal parts (the kernel's choice)"),
+	BENCH_TEXT("cpus", &o.cpus, "LIST",
+		   "CPUs that the sending lanes stay in (those of this process)"),
 	BENCH_NUMBER("duration", &o.duration_ms, "MS", 1, 3600000,
 		     "of one repetition: at least one pass over the memory (1000)"),
 	BENCH_NUMBER("repeat", &o.repeat, "N", 1, 1000, "repetitions; the median is shown (5)"),
@@ -119,13 +124,18 @@ static void tell_parent(void *arg, const char *uri)
 static int start_child(const char *uri, pid_t *child_p, int *fd_p)
 {
 	char tell_fd[12];
-	const char *argv[] = { program.name, "--listen", uri,
-			       "--tell-fd",  tell_fd,	 o.verbose ? "--verbose" : NULL,
-			       NULL };
+	const char *argv[10] = { program.name, "--listen", uri, "--tell-fd", tell_fd };
+	int n = 5;
 	posix_spawn_file_actions_t actions;
 	int fd[2], ret;
 
 	snprintf(tell_fd, sizeof(tell_fd), "%d", TELL_FD);
+	if (o.verbose)
+		argv[n++] = "--verbose";
+	if (o.nodes) {
+		argv[n++] = "--nodes";
+		argv[n++] = o.nodes;
+	}
 	if (pipe2(fd, O_CLOEXEC) < 0)
 		return -errno;
 	posix_spawn_file_actions_init(&actions);

@@ -9,6 +9,8 @@
 
 #include "base/fail.h"
 #include "bench/common/route.h"
+#include "numa/placement.h"
+#include "pagesender/pageset.h"
 #include "transport/transport.h"
 #include "transport/uri.h"
 
@@ -21,6 +23,7 @@
  *   perf_destination.c  the end that is written to
  *   perf_source.c       the end that sends: every case in turn
  *   perf_bed.c          dirty bits, tracker, harvest, lanes: what a case is measured on
+ *   perf_place.c        nodes: where memory lies and lanes run
  *   perf_memory.c       memory of both ends, pages that can be told apart
  *   perf_result.c       table, JSON lines, progress
  *   perf_report.c       --report: all that is needed to judge a run from afar
@@ -41,6 +44,7 @@ extern const char *const perf_pattern_names[PERF_PATTERNS];
 
 struct perf_opts {
 	const char *transport, *sizes_text, *lanes_text, *pattern_text, *listen, *to, *report_path;
+	const char *nodes, *cpus; /* lists, or NULL */
 	const char *progress_text;
 	uint64_t memory_bytes; /* 0: chosen for the transport */
 	uint64_t bandwidth_bytes_per_s;
@@ -79,12 +83,22 @@ struct perf_memory {
 	bool backed; /* false: address space only, for a transport that moves nothing */
 };
 
-int perf_memory_init(struct perf_memory *m, uint64_t len_bytes, bool backed, struct rj_error *err);
+/* nodes: where, "0,1"; NULL: wherever the kernel likes. */
+int perf_memory_init(struct perf_memory *m, uint64_t len_bytes, bool backed, const char *nodes,
+		     struct rj_error *err);
 void perf_memory_fini(struct perf_memory *m);
 /* Source: every page gets its own bytes. */
 void perf_memory_fill(struct perf_memory *m);
 /* Destination: pages which hold what the source's do. */
 uint64_t perf_memory_arrived(const struct perf_memory *m);
+
+/* --- perf_place.c --- */
+
+int perf_memory_spread(const struct perf_memory *m, const char *nodes, struct rj_error *err);
+/* cpus: NULL, or those that lanes stay in. */
+int perf_place(const char *transport, const struct rji_addrs *addrs, const char *cpus,
+	       struct rji_pageset *set, uint32_t n_lanes, struct rji_placement *p_p,
+	       struct rj_error *err);
 
 /* --- perf_bed.c --- */
 
@@ -96,6 +110,8 @@ struct perf_bed_opts {
 	struct rji_transport *tp;
 	struct rji_stop *stop;
 	const struct perf_memory *memory;
+	const struct rji_addrs *addrs; /* where lanes connect */
+	const char *cpus;
 	uint32_t n_lanes;
 	uint64_t bandwidth_bytes_per_s;
 };
@@ -110,8 +126,9 @@ struct perf_round {
 };
 
 int perf_bed_create(const struct perf_bed_opts *o, struct perf_bed **b_p, struct rj_error *err);
-int perf_bed_connect(struct perf_bed *b, const struct rji_addrs *addrs,
-		     const struct rji_admission *adm, struct rj_error *err);
+int perf_bed_connect(struct perf_bed *b, const struct rji_admission *adm, struct rj_error *err);
+/* Where its lanes run. */
+const struct rji_placement *perf_bed_placement(const struct perf_bed *b);
 /* What is dirty from now on; extents are at most message_bytes. */
 void perf_bed_shape(struct perf_bed *b, enum perf_pattern pattern, uint32_t message_bytes);
 /* Dirty the pages, untimed, and send them. */
@@ -132,6 +149,8 @@ struct perf_case {
 	uint64_t round_p50_ns, round_p99_ns;
 	struct perf_round sum;
 	uint64_t destination_cpu_ns;
+	const char *nodes;
+	const struct rji_placement *placement;
 };
 
 json_t *perf_case_json(const struct perf_case *c);

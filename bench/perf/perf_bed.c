@@ -28,6 +28,8 @@ struct perf_bed {
 	struct rji_lane_totals totals;
 	struct rji_sender *sender;
 	int done_fd;
+	struct rji_addrs addrs;
+	struct rji_placement placement;
 };
 
 /* --- the tracker --- */
@@ -86,6 +88,22 @@ static int make_set(struct perf_bed *b, struct rj_error *err)
 	return 0;
 }
 
+static int place_lanes(struct perf_bed *b, struct rj_error *err)
+{
+	int ret = perf_place(b->o.ops->name, b->o.addrs, b->o.cpus, &b->set, b->o.n_lanes,
+			     &b->placement, err);
+
+	if (!ret && rji_harvest_set_groups(&b->harvest, b->placement.n_groups,
+					   b->placement.group_of_node) < 0)
+		ret = rji_fail(err, -ENOMEM, "no memory for the plan of the lanes");
+	return ret;
+}
+
+const struct rji_placement *perf_bed_placement(const struct perf_bed *b)
+{
+	return &b->placement;
+}
+
 int perf_bed_create(const struct perf_bed_opts *o, struct perf_bed **b_p, struct rj_error *err)
 {
 	struct perf_bed *b = calloc(1, sizeof(*b));
@@ -95,8 +113,12 @@ int perf_bed_create(const struct perf_bed_opts *o, struct perf_bed **b_p, struct
 	if (!b)
 		return rji_fail(err, -ENOMEM, "no memory");
 	b->o = *o;
+	b->addrs = *o->addrs;
+	b->o.addrs = &b->addrs;
 	b->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ret = b->done_fd < 0 ? rji_fail_sys(err, 0, errno, "eventfd") : make_set(b, err);
+	if (!ret)
+		ret = place_lanes(b, err);
 	so = (struct rji_sender_opts){ .host = o->host,
 				       .ops = o->ops,
 				       .tp = o->tp,
@@ -105,6 +127,7 @@ int perf_bed_create(const struct perf_bed_opts *o, struct perf_bed **b_p, struct
 				       .holds = &b->holds,
 				       .pace = &b->pace,
 				       .totals = &b->totals,
+				       .placement = &b->placement,
 				       .n_lanes = o->n_lanes,
 				       .done_fd = b->done_fd };
 	if (!ret)
@@ -150,10 +173,9 @@ static int wait_for_lanes(struct perf_bed *b, struct rji_sent *sent_p, struct rj
 	return rji_sender_result(b->sender, sent_p, err);
 }
 
-int perf_bed_connect(struct perf_bed *b, const struct rji_addrs *addrs,
-		     const struct rji_admission *adm, struct rj_error *err)
+int perf_bed_connect(struct perf_bed *b, const struct rji_admission *adm, struct rj_error *err)
 {
-	rji_sender_connect(b->sender, addrs, adm, rji_now_ns() + CONNECT_MS * RJI_NS_PER_MS);
+	rji_sender_connect(b->sender, b->o.addrs, adm, rji_now_ns() + CONNECT_MS * RJI_NS_PER_MS);
 	return wait_for_lanes(b, NULL, err);
 }
 

@@ -96,7 +96,8 @@ static int hello(struct destination *d, const json_t *q, json_t *answer, struct 
 			    json_sprintf("%d.%d.%d", RJ_VERSION_MAJOR, RJ_VERSION_MINOR,
 					 RJ_VERSION_PATCH));
 	json_object_set_new(answer, "host", perf_describe_host());
-	return perf_memory_init(&d->memory, (uint64_t)bytes, d->s->ops->moves_data, err);
+	return perf_memory_init(&d->memory, (uint64_t)bytes, d->s->ops->moves_data, d->s->o->nodes,
+				err);
 }
 
 static int export_keys(struct destination *d, json_t *answer, struct rj_error *err)

@@ -4,17 +4,25 @@
 
 #include "bench/perf/perf.h"
 
-int perf_memory_init(struct perf_memory *m, uint64_t len_bytes, bool backed, struct rj_error *err)
+int perf_memory_init(struct perf_memory *m, uint64_t len_bytes, bool backed, const char *nodes,
+		     struct rj_error *err)
 {
 	void *at = mmap(NULL, len_bytes, backed ? PROT_READ | PROT_WRITE : PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int ret;
 
 	if (at == MAP_FAILED)
 		return rji_fail_sys(err, 0, errno, "no memory: try a smaller --memory");
 	*m = (struct perf_memory){ .at = at, .len_bytes = len_bytes, .backed = backed };
-	if (backed)
-		for (uint64_t i = 0; i < len_bytes; i += PERF_PAGE_BYTES)
-			m->at[i] = 0; /* there before it is measured */
+	if (!backed)
+		return 0;
+	ret = nodes ? perf_memory_spread(m, nodes, err) : 0;
+	if (ret < 0) {
+		perf_memory_fini(m);
+		return ret;
+	}
+	for (uint64_t i = 0; i < len_bytes; i += PERF_PAGE_BYTES)
+		m->at[i] = 0; /* there before it is measured */
 	return 0;
 }
 

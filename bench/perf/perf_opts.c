@@ -73,6 +73,8 @@ static void take_patterns(struct perf_opts *o)
 
 int perf_understand(struct perf_opts *o, char *why, size_t why_bytes)
 {
+	struct rji_cpus list;
+
 	if (o->listen && o->to) {
 		snprintf(why, why_bytes, "--listen and --to exclude each other: one machine each");
 		return -EINVAL;
@@ -91,6 +93,14 @@ int perf_understand(struct perf_opts *o, char *why, size_t why_bytes)
 	}
 	if (o->memory_bytes && (o->memory_bytes < MIN_MEMORY || o->memory_bytes % MAX_SIZE)) {
 		snprintf(why, why_bytes, "--memory: at least 16M, in multiples of 1M");
+		return -EINVAL;
+	}
+	if (o->nodes && rji_cpus_parse(o->nodes, &list) < 0) {
+		snprintf(why, why_bytes, "--nodes %s: write nodes as in 0,1 or 0-3", o->nodes);
+		return -EINVAL;
+	}
+	if (o->cpus && rji_cpus_parse(o->cpus, &list) < 0) {
+		snprintf(why, why_bytes, "--cpus %s: write CPUs as in 0-3,8", o->cpus);
 		return -EINVAL;
 	}
 	take_patterns(o);

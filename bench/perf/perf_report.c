@@ -28,12 +28,13 @@ static json_t *numbers(uint32_t n, const uint32_t *v)
 
 static json_t *describe_settings(const struct perf_opts *o)
 {
-	return json_pack("{s:s,s:s,s:o,s:o,s:I,s:I,s:i,s:i,s:i}", "transport", o->transport,
-			 "pattern", o->pattern_text, "sizes", numbers(o->n_sizes, o->sizes),
-			 "lanes", numbers(o->n_lanes, o->lanes), "memory_bytes",
-			 (json_int_t)o->memory_bytes, "bandwidth_bytes_per_s",
+	return json_pack("{s:s,s:s,s:o,s:o,s:I,s:I,s:i,s:i,s:i,s:s?,s:s?}", "transport",
+			 o->transport, "pattern", o->pattern_text, "sizes",
+			 numbers(o->n_sizes, o->sizes), "lanes", numbers(o->n_lanes, o->lanes),
+			 "memory_bytes", (json_int_t)o->memory_bytes, "bandwidth_bytes_per_s",
 			 (json_int_t)o->bandwidth_bytes_per_s, "duration_ms", (int)o->duration_ms,
-			 "repeat", (int)o->repeat, "warmup", (int)o->warmup);
+			 "repeat", (int)o->repeat, "warmup", (int)o->warmup, "nodes", o->nodes,
+			 "cpus", o->cpus);
 }
 
 int perf_write_report(const char *path, const struct perf_opts *o, int argc, char **argv,

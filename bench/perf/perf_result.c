@@ -86,6 +86,8 @@ static const char *const keys[] = {
 	"destination_cpu_s",
 	"source_cpu_ns_per_page",
 	"bytes_per_s_per_core",
+	"nodes",
+	"lane_cpus",
 	"error",
 };
 
@@ -122,6 +124,19 @@ static void set_stages(json_t *o, const struct perf_case *c)
 		    whole((double)c->sum.bytes / (double)c->sum.cpu_ns * 1e9));
 }
 
+/* Which CPUs each lane may use. */
+static json_t *lane_cpus(const struct rji_placement *p)
+{
+	json_t *list = json_array();
+	char text[256];
+
+	for (uint32_t i = 0; i < p->n_lanes; i++) {
+		rji_cpus_format(&p->lane[i].cpus, text, sizeof(text));
+		json_array_append_new(list, json_string(text));
+	}
+	return list;
+}
+
 json_t *perf_case_json(const struct perf_case *c)
 {
 	json_t *o = perf_failure_json(""), *all = json_array();
@@ -152,6 +167,9 @@ json_t *perf_case_json(const struct perf_case *c)
 	set(o, "round_ms_p50", json_real((double)c->round_p50_ns / 1e6));
 	set(o, "round_ms_p99", json_real((double)c->round_p99_ns / 1e6));
 	set_stages(o, c);
+	if (c->nodes)
+		set(o, "nodes", json_string(c->nodes));
+	set(o, "lane_cpus", lane_cpus(c->placement));
 	return o;
 }
 

@@ -123,14 +123,16 @@ static int connect_lanes(struct source *s, const json_t *answer, uint32_t n_lane
 			 struct rj_error *err)
 {
 	struct rji_admission adm = { .n_lanes = n_lanes };
+	struct rji_addrs addrs;
 	struct perf_bed_opts bo = { .host = s->s->host,
 				    .ops = s->s->ops,
 				    .tp = s->tp,
 				    .stop = &s->stop,
 				    .memory = &s->memory,
+				    .addrs = &addrs,
+				    .cpus = s->s->o->cpus,
 				    .n_lanes = n_lanes,
 				    .bandwidth_bytes_per_s = s->s->o->bandwidth_bytes_per_s };
-	struct rji_addrs addrs;
 	int ret;
 
 	if (take_addrs(json_object_get(answer, "addrs"), &s->to, &addrs) < 0 ||
@@ -140,7 +142,7 @@ static int connect_lanes(struct source *s, const json_t *answer, uint32_t n_lane
 		       sizeof(adm.session_id)) != sizeof(adm.session_id))
 		return rji_fail(err, RJ_E_PROTOCOL, "the destination's answer is malformed");
 	ret = perf_bed_create(&bo, &s->bed, err);
-	return ret ? ret : perf_bed_connect(s->bed, &addrs, &adm, err);
+	return ret ? ret : perf_bed_connect(s->bed, &adm, err);
 }
 
 static int open_lanes(struct source *s, uint32_t n_lanes, struct rj_error *err)
@@ -276,7 +278,9 @@ static int one_case(struct source *s, uint32_t lanes, uint32_t size, enum perf_p
 			       .message_bytes = size,
 			       .lanes = lanes,
 			       .memory_bytes = s->memory.len_bytes,
-			       .port_rate_bytes_per_s = s->port_rate };
+			       .port_rate_bytes_per_s = s->port_rate,
+			       .nodes = s->s->o->nodes,
+			       .placement = perf_bed_placement(s->bed) };
 	int ret;
 
 	c.repetition = calloc(s->s->o->repeat, sizeof(*c.repetition));
@@ -316,7 +320,8 @@ static int all(struct source *s, uint32_t default_lanes, json_t *results, struct
 	const struct perf_opts *o = s->s->o;
 	uint32_t n = o->n_lanes ? o->n_lanes : 1;
 	json_t *answer;
-	int ret = perf_memory_init(&s->memory, s->s->memory_bytes, s->s->ops->moves_data, err);
+	int ret = perf_memory_init(&s->memory, s->s->memory_bytes, s->s->ops->moves_data, o->nodes,
+				   err);
 
 	perf_memory_fill(&s->memory);
 	if (!ret && !o->json)

@@ -112,6 +112,15 @@ def case_table_for_people():
     check(p.returncode == 0 and len(p.stdout.splitlines()) == 3 and p.stderr == "", p)
 
 
+def case_memory_and_lanes_go_where_they_are_told():
+    cpu = min(os.sched_getaffinity(0))
+    (c,) = measured(run("--transport", "tcp", "--nodes", "0", "--cpus", str(cpu), "--lanes", "2", "--sizes",
+                        "64K", "--pattern", "contiguous", *SMALL), 1)
+    check(c["nodes"] == "0" and c["lane_cpus"] == [str(cpu)] * 2, c)
+    end = run("--transport", "tcp", "--nodes", "1023", "--sizes", "64K", *SMALL)
+    check(end.status == 1 and "1023" in end.cases[0]["error"], end)
+
+
 def case_cap_is_kept():
     (c,) = measured(run("--transport", "null", "--memory", "16M", "--bandwidth", "64M", "--sizes", "64K",
                         "--pattern", "contiguous", *QUICK), 1)
@@ -131,6 +140,8 @@ def case_usage_errors_exit_2_with_one_line():
             (["--memory", "1M"], "--memory"),
             (["--memory", "16777217"], "--memory"),
             (["--pattern", "plaid"], "--pattern"),
+            (["--nodes", "east"], "--nodes"),
+            (["--cpus", "3-1"], "--cpus"),
             (["--repeat", "0"], "--repeat"),
             (["--transport", "pigeon"], "--transport"),
             (["--to", "tcp://127.0.0.1"], "://"),
