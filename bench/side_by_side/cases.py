@@ -165,13 +165,14 @@ class Tcp(Case):
         self.prepare_peer()
         self.ramjet.program("ramjet-migrate")
 
-    def settings(self, word, counts, measure):
-        """A setting for each count, its memory touched before."""
+    def settings(self, one, many, counts, measure):
+        """A setting for each count, called "2 lanes"; memory is touched before each run."""
         def touched(n):
             touch_memory(2 * self.size + GIB // 2)
             return measure(n)
 
-        return Side({"%d %s" % (n, word) if n else "": lambda n=n: touched(n) for n in counts})
+        return Side({"%d %s" % (n, one if n == 1 else many) if n else "": lambda n=n: touched(n)
+                     for n in counts})
 
 
 class TcpPresent(Tcp):
@@ -186,8 +187,8 @@ class TcpPresent(Tcp):
                                    "--lanes", lanes)["throughput_bytes_per_s"]
 
     def sides(self):
-        return (self.settings("lanes", self.opts.streams, self.ours),
-                self.settings("processes", self.opts.streams,
+        return (self.settings("lane", "lanes", self.opts.streams, self.ours),
+                self.settings("process", "processes", self.opts.streams,
                               lambda n: self.peer.rate(n, self.opts.seconds)))
 
 
@@ -205,8 +206,8 @@ class TcpFreshQemu(Tcp):
         return self.ramjet.migrate("tcp", self.size, "--memory", self.opts.memory)["total_time_ms"] / 1e3
 
     def sides(self):
-        return (self.settings("lanes", [None], self.ours),
-                self.settings("channels", self.opts.channels,
+        return (self.settings("lane", "lanes", [None], self.ours),
+                self.settings("channel", "channels", self.opts.channels,
                               lambda n: self.peer.migrate_multifd(self.size, self.opts.memory, n)))
 
 

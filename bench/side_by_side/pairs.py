@@ -44,10 +44,13 @@ def compare(ours, theirs, more_is_better):
     """Medians of the best setting of each side, and of the ratios pair by pair."""
     best = ours.best(more_is_better), theirs.best(more_is_better)
     a, b = ours.figures[best[0]], theirs.figures[best[1]]
+    ratios = [x / y for x, y in zip(a, b)]
     return {
         "ours": median(a),
         "theirs": median(b),
-        "ratio": median(x / y for x, y in zip(a, b)),
+        "ratio": median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
         "pairs": len(a),
         "ours_setting": best[0] or None,
         "theirs_setting": best[1] or None,

@@ -19,7 +19,7 @@ def row(result):
     peer = result["peer"] + (" " + result["peer_version"] if result["peer_version"] else "")
     sign = ">=" if result["unit"] == "bytes/s" else "<="
     return [result["case"], setting(result, "ours"), setting(result, "theirs"),
-            "%.3f" % result["ratio"], "%s %.2f %s" % (sign, result["target"],
+            "%.3f (%.3f-%.3f)" % (result["ratio"], result["ratio_min"], result["ratio_max"]), "%s %.2f %s" % (sign, result["target"],
                                                       "met" if result["met"] else "MISSED"),
             str(result["pairs"]), peer]
 

@@ -155,7 +155,7 @@ def case_a_table_for_people():
         check(done.returncode == 0, done)
         lines = done.stdout.splitlines()
         check(lines[0].split()[:4] == ["case", "ours", "theirs", "ratio"], done)
-        check(lines[1].startswith("tcp-present ") and "1.00 GB/s (1 processes)" in lines[1], done)
+        check(lines[1].startswith("tcp-present ") and "1.00 GB/s (1 process)" in lines[1], done)
 
 
 def case_a_peer_that_fails_fails_the_case():
@@ -211,8 +211,8 @@ def case_pairs_alternate_and_medians_are_taken_pair_by_pair():
     pairs.measure_pairs(ours, theirs, 3, 1, "s")
     check(order == "oa ob tc tc oa ob oa ob tc tc oa ob".split(), order)
     result = pairs.compare(ours, theirs, more_is_better=True)
-    check(result == {"ours": 20, "theirs": 30, "ratio": 1.0, "pairs": 3, "ours_setting": "a",
-                     "theirs_setting": "c"}, result)
+    check(result == {"ours": 20, "theirs": 30, "ratio": 1.0, "ratio_min": 0.5, "ratio_max": 3.0,
+                     "pairs": 3, "ours_setting": "a", "theirs_setting": "c"}, result)
     check(pairs.compare(ours, theirs, more_is_better=False)["ours_setting"] == "b", "less is better")
 
 
