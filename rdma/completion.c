@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "rdma/rdma_transport.h"
 
@@ -266,8 +267,10 @@ static int sleep_until(struct rji_rdma_lane *lane, uint64_t until_ns)
 		{ .fd = lane->cm->fd, .events = POLLIN },
 		{ .fd = lane->tp->withdrawn.fd, .events = POLLIN },
 		{ .fd = lane->tp->stop ? lane->tp->stop->fd : -1, .events = POLLIN },
+		{ .fd = lane->awaits ? lane->window_fd : -1, .events = POLLIN },
 	};
-	int n = poll(fd, 4, rji_ms_until(until_ns));
+	int n = poll(fd, 5, rji_ms_until(until_ns));
+	eventfd_t many;
 
 	if (n < 0 && errno != EINTR)
 		return rji_rdma_lane_fail(lane, RJ_E_LANE, "poll: %s", strerrordesc_np(errno));
@@ -275,6 +278,8 @@ static int sleep_until(struct rji_rdma_lane *lane, uint64_t until_ns)
 		take_cq_events(lane);
 	if (fd[1].revents)
 		take_cm_events(lane);
+	if (fd[4].revents & POLLIN)
+		lane->woken = !eventfd_read(lane->window_fd, &many);
 	return 0;
 }
 
@@ -305,7 +310,7 @@ int rji_rdma_wait(struct rji_rdma_lane *lane, uint64_t until_ns)
 			n = rji_rdma_poll(lane);
 		if (!n)
 			n = stopped(lane);
-		if (!n && rji_now_ns() >= until_ns)
+		if (!n && (rji_now_ns() >= until_ns || (lane->awaits && lane->woken)))
 			return 0;
 	}
 	return n;

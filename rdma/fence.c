@@ -73,6 +73,7 @@ int rji_rdma_fence(struct rji_lane *base, uint64_t deadline_ns, struct rj_error 
 
 	if (!ret) {
 		lane->clean_at = lane->asked_at;
+		rji_rdma_let_go(lane);
 		return 0;
 	}
 	if (ret == RJ_E_TIMEOUT)

@@ -55,7 +55,19 @@ void rji_rdma_memlock_limit(uint64_t *limit_bytes_p, bool *ipc_lock_p)
 	*ipc_lock_p = has_ipc_lock();
 }
 
-int rji_rdma_memlock(const char *region, uint64_t more_bytes, int sys_errno, struct rj_error *err)
+uint64_t rji_rdma_memlock_left(void)
+{
+	uint64_t limit, pinned = pinned_bytes();
+	bool ipc_lock;
+
+	rji_rdma_memlock_limit(&limit, &ipc_lock);
+	if (limit == UINT64_MAX || ipc_lock)
+		return RJI_RDMA_NO_LIMIT;
+	return limit > pinned ? limit - pinned : 0;
+}
+
+int rji_rdma_memlock(const char *region, uint64_t more_bytes, int sys_errno, bool lazy,
+		     struct rj_error *err)
 {
 	struct rlimit limit;
 	uint64_t pinned;
@@ -72,7 +84,9 @@ int rji_rdma_memlock(const char *region, uint64_t more_bytes, int sys_errno, str
 	return rji_fail(err, RJ_E_MEMLOCK,
 			"region \"%s\" needs %" PRIu64 " bytes of locked memory, %" PRIu64
 			" in all, and the limit is %" PRIu64 ": raise it (ulimit -l %" PRIu64
-			", LimitMEMLOCK= of systemd) or give CAP_IPC_LOCK",
+			", LimitMEMLOCK= of systemd), give CAP_IPC_LOCK, or %s",
 			region, more_bytes, pinned + more_bytes, (uint64_t)limit.rlim_cur,
-			(pinned + more_bytes + 1023) / 1024);
+			(pinned + more_bytes + 1023) / 1024,
+			lazy ? "set a lower --pin-cap"
+			     : "register only what is needed (--register lazy --pin-cap BYTES)");
 }

@@ -14,18 +14,19 @@
  * slots of all.
  *
  *   extent    |---------------------------------------|
- *   local     ....|--------- chunk 1 ---------|--- chunk 2
- *   remote    --- chunk 0 ---|-------- chunk 1 --------
+ *   here      ....|--------- window 1 --------|-- window 2
+ *   there     -- window 0 ---|-------- window 1 -------
  *   requests  |--------------|----------------|-------|
  *
- * No allocation, lock, system call or log on this path, but for the doorbell and for waiting when the window is full.
+ * No allocation, lock, system call or log on this path, but for the doorbell, for waiting when too much is in flight, and where a
+ * lane comes to a window that is not registered (grip.c).
  */
 
 /* All of a region that cutting needs, for this lane's two devices. */
 struct view {
 	struct rji_rdma_region *region;
-	const struct rji_rdma_chunks *local;
-	const struct rji_rdma_remote *remote;
+	const struct rji_rdma_window_table *here;
+	const struct rji_rdma_window_table *there;
 };
 
 static uint64_t min3(uint64_t a, uint64_t b, uint64_t c)
@@ -40,16 +41,16 @@ static int look_up(const struct rji_rdma_lane *lane, const struct rji_extent *e,
 	struct rji_rdma_region *r = rji_rdma_region(&lane->tp->memory, e->region);
 
 	if (!r || e->len_bytes == 0 || e->offset_bytes > r->len_bytes ||
-	    e->len_bytes > r->len_bytes - e->offset_bytes || lane->peer_device >= r->n_remote)
+	    e->len_bytes > r->len_bytes - e->offset_bytes || lane->peer_device >= r->n_there)
 		return -EINVAL;
 	v->region = r;
-	v->local = &r->local[lane->device];
-	v->remote = &r->remote[lane->peer_device];
+	v->here = &r->here[lane->device];
+	v->there = &r->there[lane->peer_device];
 	return 0;
 }
 
-/* Bytes from device address at to the end of its chunk. */
-static uint64_t to_chunk_end(uint64_t at, uint32_t shift)
+/* Bytes from device address at to the end of its window. */
+static uint64_t to_window_end(uint64_t at, uint32_t shift)
 {
 	return (1ull << shift) - (at & ((1ull << shift) - 1));
 }
@@ -79,7 +80,7 @@ static int ring(struct rji_rdma_lane *lane)
 				  strerrordesc_np(ret));
 }
 
-static int flush(struct rji_rdma_lane *lane)
+int rji_rdma_flush(struct rji_rdma_lane *lane)
 {
 	return lane->chain_n ? ring(lane) : 0;
 }
@@ -100,13 +101,13 @@ static int make_room(struct rji_rdma_lane *lane, uint64_t len_bytes)
 	int ret;
 
 	if (lane->chain_n == lane->chain_max || lane->chain_bytes >= lane->chain_max_bytes) {
-		ret = flush(lane);
+		ret = rji_rdma_flush(lane);
 		if (ret)
 			return ret;
 	}
 	if (has_room(lane, len_bytes))
 		return 0;
-	ret = flush(lane);
+	ret = rji_rdma_flush(lane);
 	if (!ret)
 		ret = rji_rdma_poll(lane);
 	while (ret >= 0 && !has_room(lane, len_bytes))
@@ -114,39 +115,8 @@ static int make_room(struct rji_rdma_lane *lane, uint64_t len_bytes)
 	return ret < 0 ? ret : 0;
 }
 
-/* Out of line: the first page of a chunk that had none when its region was registered. */
-static __attribute__((noinline)) int first_page(struct rji_rdma_lane *lane, const struct view *v,
-						uint32_t chunk)
-{
-	struct rj_error why;
-	int ret;
-
-	rji_error_init(&why);
-	ret = rji_rdma_register_late(lane->tp, v->region, lane->device, chunk, &why);
-	if (ret && ret != -ECANCELED) {
-		lane->first.region = v->region->id;
-		lane->first.sys_errno = why.sys_errno;
-		rji_rdma_lane_fail(lane, ret, "%s", why.text);
-	}
-	return ret;
-}
-
-/* The key of the chunk at a device address, in *lkey_p. Relaxed: whoever needs the lkey gets it whole, or asks again. */
-static int get_lkey(struct rji_rdma_lane *lane, const struct view *v, uint64_t at, uint32_t *lkey_p)
-{
-	uint32_t chunk = (uint32_t)(at >> v->local->shift);
-	int ret = 0;
-
-	*lkey_p = atomic_load_explicit(&v->local->lkey[chunk], memory_order_relaxed);
-	if (__builtin_expect(!*lkey_p, 0)) {
-		ret = first_page(lane, v, chunk);
-		*lkey_p = atomic_load_explicit(&v->local->lkey[chunk], memory_order_relaxed);
-	}
-	return ret;
-}
-
 static void append(struct rji_rdma_lane *lane, const struct view *v, uint64_t offset_bytes,
-		   uint32_t len_bytes, uint32_t lkey)
+		   uint32_t len_bytes)
 {
 	uint64_t here = v->region->base + offset_bytes;
 	uint64_t there = v->region->peer_base + offset_bytes;
@@ -156,33 +126,43 @@ static void append(struct rji_rdma_lane *lane, const struct view *v, uint64_t of
 	/* The address in our own registration is the iova given to ibv_reg_mr_iova2(), not the pointer. */
 	sge->addr = here;
 	sge->length = len_bytes;
-	sge->lkey = lkey;
+	sge->lkey = lane->here.key;
 	wr->wr.rdma.remote_addr = there;
-	wr->wr.rdma.rkey = v->remote->rkey[there >> v->remote->shift];
+	wr->wr.rdma.rkey = lane->there.key;
 	wr->wr_id = rji_rdma_wr_id(RJI_RDMA_OP_WRITE, rji_rdma_sq_take(&lane->sq, v->region->id,
 								       offset_bytes, len_bytes));
 	lane->chain_n++;
 	lane->chain_bytes += len_bytes;
 }
 
+/* The windows of both ends, for this request at least. */
+static int hold(struct rji_rdma_lane *lane, const struct view *v, uint64_t here, uint64_t there)
+{
+	int ret = rji_rdma_hold(lane, &lane->here, &v->here->window[here >> v->here->shift]);
+
+	return ret ? ret
+		   : rji_rdma_hold(lane, &lane->there, &v->there->window[there >> v->there->shift]);
+}
+
 static int post_extent(struct rji_rdma_lane *lane, const struct view *v, const struct rji_extent *e)
 {
 	uint64_t offset = e->offset_bytes;
 	uint64_t left = e->len_bytes;
-	uint32_t lkey;
 	int ret;
 
 	while (left) {
-		uint64_t cut = min3(to_chunk_end(v->region->base + offset, v->local->shift),
-				    to_chunk_end(v->region->peer_base + offset, v->remote->shift),
+		uint64_t here = v->region->base + offset;
+		uint64_t there = v->region->peer_base + offset;
+		uint64_t cut = min3(to_window_end(here, v->here->shift),
+				    to_window_end(there, v->there->shift),
 				    left < lane->max_wr_bytes ? left : lane->max_wr_bytes);
 
-		ret = get_lkey(lane, v, v->region->base + offset, &lkey);
+		ret = hold(lane, v, here, there);
 		if (!ret)
 			ret = make_room(lane, cut);
 		if (ret)
 			return ret;
-		append(lane, v, offset, (uint32_t)cut, lkey);
+		append(lane, v, offset, (uint32_t)cut);
 		offset += cut;
 		left -= cut;
 	}
@@ -205,7 +185,7 @@ static int post_all(struct rji_rdma_lane *lane, const struct rji_extent *e, uint
 		if (ret)
 			return ret;
 	}
-	return flush(lane);
+	return rji_rdma_flush(lane);
 }
 
 int rji_rdma_post(struct rji_lane *base, const struct rji_extent *e, uint32_t n,
@@ -230,6 +210,8 @@ int rji_rdma_drain(struct rji_lane *base, struct rj_error *err)
 
 	while (ret >= 0 && lane->sq.freed != lane->sq.posted)
 		ret = rji_rdma_wait_progress(lane, 0);
+	if (ret >= 0)
+		rji_rdma_let_go(lane);
 	return rji_rdma_lane_report(lane, ret < 0 ? ret : 0, err);
 }
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "rdma/rdma_transport.h"
 
@@ -30,6 +31,7 @@ struct rji_rdma_lane *rji_rdma_lane_new(struct rji_rdma_transport *tp, uint32_t 
 		return NULL;
 	lane->tp = tp;
 	lane->number = number;
+	lane->window_fd = -1;
 	rji_error_init(&lane->first);
 	atomic_init(&lane->sent_bytes, 0);
 	return lane;
@@ -81,16 +83,19 @@ static int make_cq(struct rji_rdma_lane *lane, struct rj_error *err)
 
 static int make_control(struct rji_rdma_lane *lane, struct rj_error *err)
 {
-	lane->control = aligned_alloc(64, CONTROL_BYTES);
+	lane->control = aligned_alloc(RJI_RDMA_CONTROL_BYTES, RJI_RDMA_CONTROL_BYTES);
 	if (!lane->control)
 		return rji_fail(err, -ENOMEM, "no memory for messages");
 	memset(lane->control, 0, CONTROL_BYTES);
 	lane->control_mr =
 		ibv_reg_mr(lane->dev->pd, lane->control, CONTROL_BYTES, IBV_ACCESS_LOCAL_WRITE);
-	if (lane->control_mr)
+	if (lane->control_mr) {
+		rji_rdma_pinned(lane->tp, RJI_RDMA_CONTROL_BYTES);
 		return 0;
+	}
 	if ((errno == EPERM || errno == ENOMEM) &&
-	    rji_rdma_memlock("messages", 4096, errno, err) == RJ_E_MEMLOCK)
+	    rji_rdma_memlock("messages", RJI_RDMA_CONTROL_BYTES, errno, lane->tp->lazy, err) ==
+		    RJ_E_MEMLOCK)
 		return RJ_E_MEMLOCK;
 	return rji_fail_sys(err, RJ_E_LANE, errno, "registering a message buffer with %s",
 			    lane->dev->name);
@@ -173,6 +178,9 @@ int rji_rdma_lane_setup(struct rji_rdma_lane *lane, uint32_t n_lanes, struct rj_
 
 	if (ret)
 		return rji_fail(err, ret, "no memory for a lane");
+	lane->window_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (lane->window_fd < 0)
+		return rji_fail_sys(err, 0, errno, "no eventfd for a lane");
 	ret = make_cq(lane, err);
 	if (!ret)
 		ret = make_control(lane, err);

@@ -11,6 +11,10 @@
  */
 extern const struct rji_transport_ops rji_rdma_transport;
 
+/* The least that may be registered at once for n_lanes, lazily, and how many lanes a cap is enough for. */
+uint64_t rji_rdma_least_cap(uint32_t n_lanes);
+uint32_t rji_rdma_lanes_for_cap(uint64_t cap_bytes);
+
 /* What rj_plan() wants to know of an address. */
 struct rji_rdma_route {
 	char device[64];   /* "rxe0/1" */

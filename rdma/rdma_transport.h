@@ -16,6 +16,7 @@
 #include "rdma/device.h"
 #include "rdma/lane_hello.h"
 #include "rdma/lane_message.h"
+#include "rdma/registrar.h"
 #include "rdma/registration.h"
 #include "transport/transport.h"
 
@@ -47,7 +48,14 @@ struct rji_rdma_transport {
 	uint32_t peer_timeout_ms;
 	char *devices;
 
+	bool lazy, background; /* registration.h */
+	uint64_t pin_cap_bytes;
+	uint32_t n_lanes;
+	int wake_fd; /* written when say() has something to say; -1 */
+	struct rji_pins *pins;
+	uint64_t given_bytes; /* of all regions */
 	struct rji_rdma_memory memory;
+	struct rji_rdma_registrar registrar;
 	uint32_t n_devices;
 	struct rji_rdma_device device[RJI_RDMA_MAX_DEVICES];
 
@@ -59,6 +67,20 @@ struct rji_rdma_transport {
 	struct rdma_cm_id *listener[RJI_RDMA_MAX_LISTENERS];
 	uint32_t n_listeners;
 };
+
+/* A window that a lane is in, and its key. */
+struct rji_rdma_grip {
+	struct rji_rdma_window *window; /* NULL: none */
+	uint32_t key;
+};
+
+/* One that it has left, but for requests below until. */
+struct rji_rdma_left {
+	struct rji_rdma_window *window;
+	uint64_t until;
+};
+
+#define RJI_RDMA_MAX_LEFT 16
 
 struct rji_rdma_lane {
 	struct rji_rdma_transport *tp;
@@ -87,6 +109,13 @@ struct rji_rdma_lane {
 	uint32_t max_wr_bytes;
 	struct ibv_send_wr wr[RJI_RDMA_CHAIN];
 	struct ibv_sge sge[RJI_RDMA_CHAIN];
+
+	struct rji_rdma_grip here, there;
+	struct rji_rdma_left left[RJI_RDMA_MAX_LEFT]; /* a ring */
+	uint32_t left_first, left_n;
+	int window_fd; /* eventfd: a window came or went */
+	bool awaits;   /* it is watched */
+	bool woken;
 
 	uint8_t *control; /* RJI_RDMA_CONTROLS send slots, then RJI_RDMA_RECVS receive slots */
 	struct ibv_mr *control_mr;
@@ -147,6 +176,54 @@ static inline void rji_rdma_count(_Atomic uint64_t *total, uint64_t n)
 			      memory_order_relaxed);
 }
 
+/* --- figures of what is pinned; any thread --- */
+
+static inline void rji_rdma_pinned(const struct rji_rdma_transport *tp, int64_t bytes)
+{
+	uint64_t now, peak;
+
+	if (!tp->pins)
+		return;
+	now = atomic_fetch_add_explicit(&tp->pins->now_bytes, (uint64_t)bytes,
+					memory_order_relaxed) +
+	      (uint64_t)bytes;
+	peak = atomic_load_explicit(&tp->pins->peak_bytes, memory_order_relaxed);
+	while (now > peak &&
+	       !atomic_compare_exchange_weak_explicit(&tp->pins->peak_bytes, &peak, now,
+						      memory_order_relaxed, memory_order_relaxed))
+		;
+}
+
+static inline uint64_t rji_rdma_pinned_now(const struct rji_rdma_transport *tp)
+{
+	return tp->pins ? atomic_load_explicit(&tp->pins->now_bytes, memory_order_relaxed) : 0;
+}
+
+static inline void rji_rdma_spent(const struct rji_rdma_transport *tp, uint64_t register_ns)
+{
+	if (tp->pins)
+		atomic_fetch_add_explicit(&tp->pins->register_ns, register_ns,
+					  memory_order_relaxed);
+}
+
+static inline void rji_rdma_waited(const struct rji_rdma_transport *tp, uint64_t wait_ns)
+{
+	if (tp->pins)
+		atomic_fetch_add_explicit(&tp->pins->wait_ns, wait_ns, memory_order_relaxed);
+}
+
+static inline void rji_rdma_cpu(const struct rji_rdma_transport *tp, uint64_t cpu_ns)
+{
+	if (tp->pins)
+		atomic_fetch_add_explicit(&tp->pins->cpu_ns, cpu_ns, memory_order_relaxed);
+}
+
+static inline void rji_rdma_evicted(const struct rji_rdma_transport *tp, uint64_t n)
+{
+	if (tp->pins)
+		atomic_store_explicit(&tp->pins->evictions, n, memory_order_relaxed);
+}
+
 /* --- queue_pair.c: a lane's verbs objects --- */
 
 /* A lane without any; close it with rji_rdma_lane_free(), which copes with every stage. */
@@ -190,6 +267,31 @@ int rji_rdma_drain(struct rji_lane *lane, struct rj_error *err);
 int rji_rdma_send(struct rji_rdma_lane *lane, const struct rji_rdma_message *m);
 /* Is there a slot? */
 bool rji_rdma_can_send(const struct rji_rdma_lane *lane);
+
+/* Hand over what is gathered. */
+int rji_rdma_flush(struct rji_rdma_lane *lane);
+
+/* --- grip.c: a lane and the windows it posts in --- */
+
+/* Out of line: leave the window of a grip for another, which may have to be waited for. 0 or negative. */
+int rji_rdma_move(struct rji_rdma_lane *lane, struct rji_rdma_grip *grip,
+		  struct rji_rdma_window *window);
+/* Be in a window. */
+static inline int rji_rdma_hold(struct rji_rdma_lane *lane, struct rji_rdma_grip *grip,
+				struct rji_rdma_window *window)
+{
+	return __builtin_expect(grip->window == window, 1) ? 0 : rji_rdma_move(lane, grip, window);
+}
+/* Leave those whose last request has completed. */
+void rji_rdma_retire(struct rji_rdma_lane *lane);
+/* Nothing is in flight (any more): leave all windows. */
+void rji_rdma_let_go(struct rji_rdma_lane *lane);
+
+/* --- window_talk.c: what both ends say about windows over control --- */
+
+int rji_rdma_say(struct rji_transport *tp, void *buf, size_t buf_bytes, struct rj_error *err);
+int rji_rdma_hear(struct rji_transport *tp, const void *bytes, size_t len_bytes,
+		  struct rj_error *err);
 
 /* --- fence.c, serve.c --- */
 
@@ -241,8 +343,11 @@ bool rji_rdma_is_any(const struct sockaddr *sa);
 
 /*
  * May this process pin so many more bytes? 0, or RJ_E_MEMLOCK naming the bytes and the cure. sys_errno 0: ask before; EPERM or
- * ENOMEM: explain why a registration failed, -sys_errno if it is not the limit.
+ * ENOMEM: explain why a registration failed, -sys_errno if it is not the limit. lazy: what the cure is.
  */
-int rji_rdma_memlock(const char *region, uint64_t more_bytes, int sys_errno, struct rj_error *err);
+int rji_rdma_memlock(const char *region, uint64_t more_bytes, int sys_errno, bool lazy,
+		     struct rj_error *err);
+/* What the limit leaves; RJI_RDMA_NO_LIMIT. */
+uint64_t rji_rdma_memlock_left(void);
 
 #endif

@@ -1,53 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "rdma/registration.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "rdma/key_table.h"
+#include "rdma/rdma.h"
 #include "rdma/rdma_transport.h"
 
 /*
- * Pinning costs about 0.1 s a GB and thread with 4 KiB pages, which for one thread is as long as 100 Gb/s takes to send the
- * same: so the chunks of a region are shared among a few threads. They take the next chunk from a counter, which ends the
- * work of all when one fails or stop is set.
- *
- * The destination's memory may be written by the peer's queue pairs and by nothing else: no remote read, no atomics. The
- * source's is read by its own device only, which needs no access right at all (access 0). Both kinds are in a protection
- * domain of this transport alone.
- *
- * Registering populates every page it covers, also for reading. A sparse guest would come to its full size by that, so at the
- * source a chunk without a page in memory is left out until a lane has one to send. mincore() does not know pages that are
- * swapped out: such a chunk is late, not lost.
+ * Regions and what is registered of them, as a whole; single windows are the registrar's. Two threads come here: the session's, one
+ * at a time, and the VMM's with unpin and repin (the session keeps them apart). Lanes never do.
  */
 
-#define MAX_WORKERS 4
+/* In the background, more than this many windows of a region make a key table that is long for no use. */
+#define MANY_WINDOWS 1024
 
-/* Pages looked at by one mincore(). */
-#define SLICE_PAGES 4096u
-
-/* The work of some threads on chunks [first, last) of a region on a device. */
-struct work {
-	const struct rji_rdma_transport *tp;
-	struct rji_rdma_device *dev;
-	const struct rji_rdma_region *region;
-	struct rji_rdma_chunks *chunks;
-	_Atomic uint64_t *done;
-	bool undo;
-	bool only_data; /* leave out what is empty */
-	uint32_t last;
-	_Atomic uint32_t next;
-	_Atomic int sys_errno; /* of the first that failed */
-	_Atomic uint32_t failed_chunk;
-};
-
-uint32_t rji_rdma_chunk_shift(uint64_t max_mr_bytes, uint32_t most)
+uint32_t rji_rdma_window_shift(uint64_t max_mr_bytes, uint32_t most)
 {
 	uint32_t shift = most;
 
@@ -56,263 +28,171 @@ uint32_t rji_rdma_chunk_shift(uint64_t max_mr_bytes, uint32_t most)
 	return shift >= 12 ? shift : 0;
 }
 
-static uint32_t chunk_shift(const struct rji_rdma_transport *tp, uint32_t device)
+/* For each lane: one it is in, one it has just left, two ahead of it. */
+uint32_t rji_rdma_cap_shift(uint64_t cap_bytes, uint32_t n_lanes)
 {
-	return rji_rdma_chunk_shift(tp->device[device].max_mr_bytes,
-				    tp->is_destination ? RJI_RDMA_CHUNK_SHIFT
-						       : RJI_RDMA_SOURCE_CHUNK_SHIFT);
+	uint32_t shift = RJI_RDMA_WINDOW_SHIFT;
+
+	while (shift > RJI_RDMA_MIN_WINDOW_SHIFT && (uint64_t)n_lanes << (shift + 2) > cap_bytes)
+		shift--;
+	return shift;
 }
 
-/* Device addresses [*from, *to) of a chunk. */
-static void chunk_range(const struct rji_rdma_region *r, uint32_t shift, uint32_t chunk,
-			uint64_t *from_p, uint64_t *to_p)
+uint64_t rji_rdma_least_cap(uint32_t n_lanes)
 {
-	uint64_t from = (uint64_t)chunk << shift;
-	uint64_t to = (uint64_t)(chunk + 1) << shift;
-
-	*from_p = from < r->base ? r->base : from;
-	*to_p = to > r->base + r->len_bytes ? r->base + r->len_bytes : to;
+	return n_lanes * ((1ull << RJI_RDMA_MIN_WINDOW_SHIFT) + RJI_RDMA_CONTROL_BYTES);
 }
 
-static struct ibv_mr *register_range(struct rji_rdma_device *dev, void *addr, uint64_t len_bytes,
-				     uint64_t iova, bool writable)
+uint32_t rji_rdma_lanes_for_cap(uint64_t cap_bytes)
 {
-	unsigned int access = writable ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE : 0;
-	bool relaxed = writable && atomic_load_explicit(&dev->relaxed, memory_order_relaxed);
-	struct ibv_mr *mr;
+	uint64_t n = cap_bytes / rji_rdma_least_cap(1);
 
-	if (!relaxed)
-		return ibv_reg_mr_iova2(dev->pd, addr, len_bytes, iova, access);
-	mr = ibv_reg_mr_iova2(dev->pd, addr, len_bytes, iova, access | IBV_ACCESS_RELAXED_ORDERING);
-	if (mr || (errno != EINVAL && errno != EOPNOTSUPP))
-		return mr;
-	/* An optional flag, which some kernels refuse all the same. */
-	mr = ibv_reg_mr_iova2(dev->pd, addr, len_bytes, iova, access);
-	if (mr)
-		atomic_store_explicit(&dev->relaxed, false, memory_order_relaxed);
-	return mr;
+	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
-/* Is any page of it in memory? Where that cannot be told: yes. */
-static bool has_data(uint8_t *at, uint64_t len_bytes)
+/* Lazily without a cap: a limit on locked memory is one. */
+static uint64_t cap_of(const struct rji_rdma_transport *tp)
 {
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	unsigned char in_memory[SLICE_PAGES];
+	uint64_t left = rji_rdma_memlock_left();
 
-	while (len_bytes) {
-		uint64_t slice = len_bytes < SLICE_PAGES * page ? len_bytes : SLICE_PAGES * page;
-
-		if (mincore(at, slice, in_memory))
-			return true;
-		for (uint64_t i = 0; i < (slice + page - 1) / page; i++)
-			if (in_memory[i] & 1)
-				return true;
-		at += slice;
-		len_bytes -= slice;
-	}
-	return false;
+	if (tp->pin_cap_bytes || left == RJI_RDMA_NO_LIMIT)
+		return tp->pin_cap_bytes ? tp->pin_cap_bytes : RJI_RDMA_NO_LIMIT;
+	rji_log(tp->host, RJ_LOG_INFO,
+		"rdma: no more than %" PRIu64 " bytes are registered at once: the memlock limit",
+		left);
+	return left;
 }
 
-static int register_chunk(struct work *w, uint32_t chunk)
+int rji_rdma_plan_windows(struct rji_rdma_transport *tp, struct rj_error *err)
 {
-	const struct rji_rdma_region *r = w->region;
-	uint64_t from, to;
-	struct ibv_mr *mr;
+	struct rji_rdma_memory *m = &tp->memory;
+	uint32_t n_lanes = tp->n_lanes ? tp->n_lanes : 1;
+	uint64_t messages = n_lanes * RJI_RDMA_CONTROL_BYTES;
+	uint64_t least = rji_rdma_least_cap(n_lanes);
+	uint64_t cap;
 
-	if (w->chunks->mr[chunk])
+	m->shift_most = RJI_RDMA_WINDOW_SHIFT;
+	if (!tp->lazy)
 		return 0;
-	chunk_range(r, w->chunks->shift, chunk, &from, &to);
-	if (w->only_data && !has_data(r->host + (from - r->base), to - from)) {
-		if (w->done)
-			atomic_fetch_add_explicit(w->done, to - from, memory_order_relaxed);
+	cap = cap_of(tp);
+	if (cap < least)
+		return rji_fail(err, RJ_E_MEMLOCK,
+				"%" PRIu64
+				" bytes of pinned memory are too little: %u lanes need %" PRIu64
+				" at least; allow more (--pin-cap, ulimit -l) or use fewer lanes",
+				cap, n_lanes, least);
+	if (cap == RJI_RDMA_NO_LIMIT)
 		return 0;
-	}
-	mr = register_range(w->dev, r->host + (from - r->base), to - from, from,
-			    w->tp->is_destination);
-	if (!mr)
-		return errno ? errno : ENOMEM;
-	w->chunks->mr[chunk] = mr;
-	atomic_store_explicit(&w->chunks->lkey[chunk], mr->lkey, memory_order_relaxed);
-	if (w->done)
-		atomic_fetch_add_explicit(w->done, to - from, memory_order_relaxed);
+	m->shift_most = rji_rdma_cap_shift(cap - messages, n_lanes);
+	rji_rdma_window_pool_limit(&m->here, cap - messages, m->shift_most, n_lanes);
 	return 0;
 }
 
-static int deregister_chunk(struct work *w, uint32_t chunk)
+static uint32_t window_shift(const struct rji_rdma_transport *tp, uint32_t device,
+			     uint64_t len_bytes)
 {
-	struct ibv_mr *mr = w->chunks->mr[chunk];
-	int ret;
+	uint32_t most = tp->memory.shift_most;
 
-	w->chunks->mr[chunk] = NULL;
-	atomic_store_explicit(&w->chunks->lkey[chunk], 0, memory_order_relaxed);
-	ret = mr ? ibv_dereg_mr(mr) : 0;
-	if (ret)
-		rji_log(w->tp->host, RJ_LOG_ERROR,
-			"rdma: deregistering chunk %u of region \"%s\": %s", chunk, w->region->name,
-			strerrordesc_np(ret));
-	return 0; /* nothing is better for leaving the others registered */
+	if (tp->is_destination && !tp->background)
+		most = RJI_RDMA_COMPLETE_SHIFT;
+	while (tp->is_destination && !tp->lazy && most < RJI_RDMA_COMPLETE_SHIFT &&
+	       len_bytes >> most > MANY_WINDOWS)
+		most++;
+	return rji_rdma_window_shift(tp->device[device].max_mr_bytes, most);
 }
 
-static void *work_thread(void *arg)
-{
-	struct work *w = arg;
-	uint32_t chunk;
-	int ret, none;
+/* --- a region on a device --- */
 
-	for (;;) {
-		chunk = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed);
-		if (chunk >= w->last)
-			return NULL;
-		if (w->undo)
-			ret = deregister_chunk(w, chunk);
-		else if (w->tp->stop && rji_stop_is_set(w->tp->stop))
-			ret = ECANCELED;
-		else
-			ret = register_chunk(w, chunk);
-		if (!ret)
-			continue;
-		none = 0;
-		if (atomic_compare_exchange_strong(&w->sys_errno, &none, ret))
-			atomic_store(&w->failed_chunk, chunk);
-		atomic_store(&w->next, w->last);
+/* Is nothing of a table registered, or on the way? */
+static bool is_empty(const void *arg)
+{
+	const struct rji_rdma_window_table *t = arg;
+
+	for (uint32_t i = 0; i < t->n; i++)
+		if (t->window[i].state != RJI_RDMA_WINDOW_ABSENT)
+			return false;
+	return true;
+}
+
+/* Has all of it come that will? */
+static bool is_settled(const void *arg)
+{
+	const struct rji_rdma_window_table *t = arg;
+
+	for (uint32_t i = 0; i < t->n; i++) {
+		const struct rji_rdma_window *w = &t->window[i];
+
+		if (w->state == RJI_RDMA_WINDOW_COMING ||
+		    (w->list != RJI_RDMA_LIST_NONE && !t->pool->failure.code))
+			return false;
 	}
+	return true;
 }
 
-/* By this thread, and helpers where there is something to share. 0 or the errno of the first failure. */
-static int work_run(struct work *w)
+static void region_leave(struct rji_rdma_transport *tp, struct rji_rdma_region *r, uint32_t i)
 {
-	pthread_t helper[MAX_WORKERS - 1];
-	uint32_t n_chunks = w->last - w->next;
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	uint32_t n = 0;
+	struct rji_rdma_window_table *t = &r->here[i];
 
-	while (n < MAX_WORKERS - 1 && n + 1 < n_chunks && (long)n + 1 < cpus) {
-		if (rji_thread_start(w->tp->host, "rj-register", work_thread, w, &helper[n]) < 0)
-			break;
-		n++;
-	}
-	work_thread(w);
-	while (n--)
-		pthread_join(helper[n], NULL);
-	return w->sys_errno;
-}
-
-static void deregister(const struct rji_rdma_transport *tp, struct rji_rdma_region *r, uint32_t i,
-		       uint32_t first, uint32_t last)
-{
-	struct work w = {
-		.tp = tp,
-		.region = r,
-		.chunks = &r->local[i],
-		.undo = true,
-		.next = first,
-		.last = last,
-	};
-
-	work_run(&w);
-}
-
-static int explain(struct work *w, int sys_errno, struct rj_error *err)
-{
-	const struct rji_rdma_region *r = w->region;
-	uint64_t from, to;
-	int ret;
-
-	if (sys_errno == ECANCELED)
-		return rji_fail(err, -ECANCELED, "stopped while registering region \"%s\"",
-				r->name);
-	if (err)
-		err->region = r->id;
-	if (sys_errno == EPERM || sys_errno == ENOMEM) {
-		ret = rji_rdma_memlock(r->name, r->len_bytes, sys_errno, err);
-		if (ret == RJ_E_MEMLOCK)
-			return ret;
-	}
-	chunk_range(r, w->chunks->shift, w->failed_chunk, &from, &to);
-	return rji_fail_sys(err, 0, sys_errno,
-			    "registering bytes %" PRIu64 " to %" PRIu64 " of region \"%s\" with %s",
-			    from - r->base, to - r->base, r->name, w->dev->name);
-}
-
-/* Register chunks [first, last) of a region on device i. On failure none of them is. */
-static int register_chunks(struct rji_rdma_transport *tp, struct rji_rdma_region *r, uint32_t i,
-			   uint32_t first, uint32_t last, _Atomic uint64_t *done,
-			   struct rj_error *err)
-{
-	struct work w = {
-		.tp = tp,
-		.dev = &tp->device[i],
-		.region = r,
-		.chunks = &r->local[i],
-		.done = done,
-		.only_data = !tp->is_destination,
-		.next = first,
-		.last = last,
-	};
-	int sys_errno = work_run(&w);
-
-	if (!sys_errno)
-		return 0;
-	deregister(tp, r, i, first, last);
-	return explain(&w, sys_errno, err);
-}
-
-int rji_rdma_register_late(struct rji_rdma_transport *tp, struct rji_rdma_region *r,
-			   uint32_t device, uint32_t chunk, struct rj_error *err)
-{
-	struct work w = {
-		.tp = tp,
-		.dev = &tp->device[device],
-		.region = r,
-		.chunks = &r->local[device],
-		.next = chunk,
-		.last = chunk + 1,
-	};
-	int sys_errno;
-
-	pthread_mutex_lock(&tp->lock);
-	sys_errno = work_run(&w);
-	pthread_mutex_unlock(&tp->lock);
-	return sys_errno ? explain(&w, sys_errno, err) : 0;
-}
-
-static void region_leave(const struct rji_rdma_transport *tp, struct rji_rdma_region *r, uint32_t i)
-{
-	struct rji_rdma_chunks *c = &r->local[i];
-
-	if (!c->mr)
+	if (!t->window)
 		return;
-	deregister(tp, r, i, 0, c->n);
-	free(c->mr);
-	free(c->lkey);
-	*c = (struct rji_rdma_chunks){ 0 };
+	pthread_mutex_lock(&t->pool->lock);
+	for (uint32_t k = 0; k < t->n; k++)
+		rji_rdma_windows_block(&t->window[k]);
+	rji_rdma_registrar_help(tp, is_empty, t);
+	rji_rdma_window_table_fini(t);
+	pthread_mutex_unlock(&tp->memory.here.lock);
+}
+
+/* Set off the registration of all of it, and see it through where nobody can be told later. */
+static int register_all(struct rji_rdma_transport *tp, struct rji_rdma_window_table *t,
+			struct rj_error *err)
+{
+	int ret = 0;
+
+	pthread_mutex_lock(&t->pool->lock);
+	rji_rdma_windows_all(t);
+	if (!tp->background) {
+		rji_rdma_registrar_help(tp, is_settled, t);
+		ret = t->pool->failure.code;
+		if (ret && err && !err->code)
+			*err = t->pool->failure;
+	}
+	pthread_mutex_unlock(&t->pool->lock);
+	return ret;
 }
 
 /* Make a region known to device i. */
 static int region_enter(struct rji_rdma_transport *tp, struct rji_rdma_region *r, uint32_t i,
-			_Atomic uint64_t *done, struct rj_error *err)
+			struct rj_error *err)
 {
-	struct rji_rdma_chunks *c = &r->local[i];
+	struct rji_rdma_window_table *t = &r->here[i];
 	int ret;
 
-	c->shift = chunk_shift(tp, i);
-	if (!c->shift)
+	*t = (struct rji_rdma_window_table){
+		.owner = r,
+		.region = r->id,
+		.device = i,
+		.shift = window_shift(tp, i, r->len_bytes),
+		.base = r->base,
+		.len_bytes = r->len_bytes,
+	};
+	if (!t->shift)
 		return rji_fail(err, RJ_E_NO_RDMA,
 				"%s registers no more than %" PRIu64 " bytes at once",
 				tp->device[i].name, tp->device[i].max_mr_bytes);
-	c->n = (uint32_t)rji_rdma_n_chunks(r->base, r->len_bytes, c->shift);
-	c->mr = calloc(c->n, sizeof(struct ibv_mr *));
-	c->lkey = calloc(c->n, sizeof(*c->lkey));
-	ret = c->mr && c->lkey ? 0 : rji_fail(err, -ENOMEM, "no memory for %u keys", c->n);
-	if (!ret)
-		ret = register_chunks(tp, r, i, 0, c->n, done, err);
-	if (!ret)
-		return 0;
-	free(c->mr);
-	free(c->lkey);
-	*c = (struct rji_rdma_chunks){ 0 };
+	t->n = (uint32_t)rji_rdma_n_windows(r->base, r->len_bytes, t->shift);
+	ret = rji_rdma_window_table_init(t, &tp->memory.here);
+	if (ret)
+		return rji_fail(err, ret, "no memory for %u windows", t->n);
+	ret = rji_rdma_registrar_start(tp, err);
+	if (!ret && !tp->lazy)
+		ret = register_all(tp, t, err);
+	if (ret)
+		region_leave(tp, r, i);
 	return ret;
 }
+
+/* --- devices --- */
 
 static int alloc_pd(struct rji_rdma_device *dev, struct rj_error *err)
 {
@@ -334,7 +214,7 @@ int rji_rdma_attach(struct rji_rdma_transport *tp, uint32_t i, struct rj_error *
 	ret = alloc_pd(dev, err);
 	for (id = 0; !ret && id < RJI_RDMA_MAX_REGIONS; id++)
 		if (tp->memory.region[id])
-			ret = region_enter(tp, tp->memory.region[id], i, NULL, err);
+			ret = region_enter(tp, tp->memory.region[id], i, err);
 	if (!ret) {
 		dev->attached = true;
 		return 0;
@@ -363,26 +243,6 @@ void rji_rdma_detach_all(struct rji_rdma_transport *tp)
 	}
 }
 
-static void region_free(const struct rji_rdma_transport *tp, struct rji_rdma_region *r)
-{
-	for (uint32_t i = 0; i < tp->n_devices; i++)
-		region_leave(tp, r, i);
-	rji_rdma_drop_keys(r);
-	free(r);
-}
-
-void rji_rdma_dereg_all(struct rji_transport *base)
-{
-	struct rji_rdma_transport *tp = rji_rdma_transport_of(base);
-
-	for (uint32_t id = 0; id < RJI_RDMA_MAX_REGIONS; id++) {
-		if (!tp->memory.region[id])
-			continue;
-		region_free(tp, tp->memory.region[id]);
-		tp->memory.region[id] = NULL;
-	}
-}
-
 static uint32_t n_attached(const struct rji_rdma_transport *tp)
 {
 	uint32_t n = 0;
@@ -392,18 +252,50 @@ static uint32_t n_attached(const struct rji_rdma_transport *tp)
 	return n;
 }
 
-/* Modulo a huge page, or the smallest chunk where that is less: the first chunk must not end before base. */
-static uint64_t base_of(const struct rji_rdma_transport *tp, const void *host)
+/* --- regions --- */
+
+static void region_free(struct rji_rdma_transport *tp, struct rji_rdma_region *r)
+{
+	for (uint32_t i = 0; i < tp->n_devices; i++)
+		region_leave(tp, r, i);
+	rji_rdma_drop_keys(r);
+	free(r);
+}
+
+/* Where hear() looks, in another thread. */
+static void publish(struct rji_rdma_transport *tp, uint32_t id, struct rji_rdma_region *r)
+{
+	pthread_mutex_lock(&tp->memory.here.lock);
+	tp->memory.region[id] = r;
+	pthread_mutex_unlock(&tp->memory.here.lock);
+}
+
+void rji_rdma_dereg_all(struct rji_transport *base)
+{
+	struct rji_rdma_transport *tp = rji_rdma_transport_of(base);
+
+	for (uint32_t id = 0; id < RJI_RDMA_MAX_REGIONS; id++) {
+		struct rji_rdma_region *r = tp->memory.region[id];
+
+		if (!r)
+			continue;
+		publish(tp, id, NULL);
+		region_free(tp, r);
+	}
+}
+
+/* Modulo a huge page, or the smallest window where that is less: the first window must not end before base. */
+static uint64_t base_of(const struct rji_rdma_transport *tp, const struct rji_memory *m)
 {
 	uint64_t modulus = RJI_RDMA_HUGE_BYTES;
 
 	for (uint32_t i = 0; i < tp->n_devices; i++) {
-		uint32_t shift = chunk_shift(tp, i);
+		uint32_t shift = window_shift(tp, i, m->len_bytes);
 
 		if (shift && 1ull << shift < modulus)
 			modulus = 1ull << shift;
 	}
-	return (uintptr_t)host % modulus;
+	return (uintptr_t)m->host % modulus;
 }
 
 static struct rji_rdma_region *region_new(const struct rji_rdma_transport *tp,
@@ -417,8 +309,24 @@ static struct rji_rdma_region *region_new(const struct rji_rdma_transport *tp,
 	snprintf(r->name, sizeof(r->name), "%s", m->name ? m->name : "");
 	r->host = m->host;
 	r->len_bytes = m->len_bytes;
-	r->base = base_of(tp, m->host);
+	r->base = base_of(tp, m);
 	return r;
+}
+
+/* Everything registered at once must fit in what the operator allows. */
+static int check_cap(const struct rji_rdma_transport *tp, const struct rji_memory *m,
+		     struct rj_error *err)
+{
+	uint64_t need = (m->len_bytes + tp->given_bytes) * (n_attached(tp) ? n_attached(tp) : 1) +
+			tp->n_lanes * RJI_RDMA_CONTROL_BYTES;
+
+	if (tp->lazy || !tp->pin_cap_bytes || need <= tp->pin_cap_bytes)
+		return 0;
+	return rji_fail(
+		err, RJ_E_MEMLOCK,
+		"registering all memory needs %" PRIu64 " bytes at least, and %" PRIu64
+		" are allowed: allow more (--pin-cap), or register lazily (--register lazy)",
+		need, tp->pin_cap_bytes);
 }
 
 static int check_new_region(const struct rji_rdma_transport *tp, const struct rji_memory *m,
@@ -431,14 +339,20 @@ static int check_new_region(const struct rji_rdma_transport *tp, const struct rj
 		return rji_fail(err, -EEXIST, "region %u is there already", m->region);
 	if (!m->host || !m->len_bytes)
 		return rji_fail(err, -EINVAL, "region %u has no memory", m->region);
-	return rji_rdma_memlock(m->name, m->len_bytes * n_attached(tp), 0, err);
+	if (tp->lazy) /* plan_windows() has seen to it */
+		return 0;
+	if (check_cap(tp, m, err))
+		return RJ_E_MEMLOCK;
+	return rji_rdma_memlock(m->name,
+				(m->len_bytes + tp->given_bytes) * n_attached(tp) -
+					rji_rdma_pinned_now(tp),
+				0, false, err);
 }
 
 int rji_rdma_reg(struct rji_transport *base, const struct rji_memory *m, _Atomic uint64_t *done,
 		 struct rj_error *err)
 {
 	struct rji_rdma_transport *tp = rji_rdma_transport_of(base);
-	bool counted = false;
 	struct rji_rdma_region *r;
 	int ret = check_new_region(tp, m, err);
 
@@ -447,21 +361,21 @@ int rji_rdma_reg(struct rji_transport *base, const struct rji_memory *m, _Atomic
 	r = region_new(tp, m);
 	if (!r)
 		return rji_fail(err, -ENOMEM, "no memory for region \"%s\"", m->name);
-	for (uint32_t i = 0; !ret && i < tp->n_devices; i++) {
-		if (!tp->device[i].attached)
-			continue;
-		ret = region_enter(tp, r, i, counted ? NULL : done, err);
-		counted = true;
-	}
+	for (uint32_t i = 0; !ret && i < tp->n_devices; i++)
+		if (tp->device[i].attached)
+			ret = region_enter(tp, r, i, err);
 	if (ret) {
 		region_free(tp, r);
 		return ret;
 	}
-	tp->memory.region[m->region] = r;
-	if (!counted && done) /* nothing pinned yet: the first lane tells the device */
+	publish(tp, m->region, r);
+	tp->given_bytes += m->len_bytes;
+	if (done)
 		atomic_fetch_add_explicit(done, m->len_bytes, memory_order_relaxed);
 	return 0;
 }
+
+/* --- discards, source --- */
 
 static struct rji_rdma_region *find(struct rji_rdma_transport *tp, uint32_t id,
 				    uint64_t offset_bytes, uint64_t len_bytes, struct rj_error *err)
@@ -476,27 +390,57 @@ static struct rji_rdma_region *find(struct rji_rdma_transport *tp, uint32_t id,
 	return NULL;
 }
 
-/* Widen a range to whole chunks, of every device it is registered with. */
-static void widen(const struct rji_rdma_transport *tp, const struct rji_rdma_region *r,
-		  uint64_t *offset_bytes, uint64_t *len_bytes)
+/* Windows of one table, [first, last). */
+struct some {
+	struct rji_rdma_window_table *t;
+	uint32_t first, last;
+};
+
+static struct some some_of(struct rji_rdma_window_table *t, uint64_t offset_bytes,
+			   uint64_t len_bytes)
+{
+	uint64_t from = t->base + offset_bytes;
+
+	return (struct some){ t, (uint32_t)(from >> t->shift),
+			      (uint32_t)((from + len_bytes - 1) >> t->shift) + 1 };
+}
+
+/* Widen a range to whole windows, of every device it is registered with. */
+static void widen(struct rji_rdma_transport *tp, struct rji_rdma_region *r, uint64_t *offset_bytes,
+		  uint64_t *len_bytes)
 {
 	uint64_t from = r->base + *offset_bytes;
 	uint64_t to = from + *len_bytes;
 	uint64_t start, end;
 
-	/* Powers of two: the largest chunk's limits are limits of all others. */
+	/* Powers of two: the largest window's limits are limits of all others. */
 	for (uint32_t i = 0; i < tp->n_devices; i++) {
-		const struct rji_rdma_chunks *c = &r->local[i];
+		struct rji_rdma_window_table *t = &r->here[i];
 
-		if (!c->mr)
+		if (!t->window)
 			continue;
-		chunk_range(r, c->shift, (uint32_t)(from >> c->shift), &start, &end);
+		rji_rdma_window_range(&t->window[from >> t->shift], &start, &end);
 		from = start < from ? start : from;
-		chunk_range(r, c->shift, (uint32_t)((to - 1) >> c->shift), &start, &end);
+		rji_rdma_window_range(&t->window[(to - 1) >> t->shift], &start, &end);
 		to = end > to ? end : to;
 	}
 	*offset_bytes = from - r->base;
 	*len_bytes = to - from;
+}
+
+static bool are_gone(const void *arg)
+{
+	const struct some *some = arg;
+
+	for (uint32_t i = some->first; i < some->last; i++) {
+		struct rji_rdma_window *w = &some->t->window[i];
+
+		if (w->state == RJI_RDMA_WINDOW_READY)
+			rji_rdma_windows_block(w); /* the last lane may have left it by now */
+		if (w->state != RJI_RDMA_WINDOW_ABSENT)
+			return false;
+	}
+	return true;
 }
 
 int rji_rdma_unpin(struct rji_transport *base, uint32_t region, uint64_t *offset_bytes,
@@ -504,23 +448,45 @@ int rji_rdma_unpin(struct rji_transport *base, uint32_t region, uint64_t *offset
 {
 	struct rji_rdma_transport *tp = rji_rdma_transport_of(base);
 	struct rji_rdma_region *r = find(tp, region, *offset_bytes, *len_bytes, err);
-	uint64_t from, to;
+	struct rji_rdma_window_pool *pool = &tp->memory.here;
 
 	if (!r)
 		return -EINVAL;
 	pthread_mutex_lock(&tp->lock);
 	widen(tp, r, offset_bytes, len_bytes);
-	from = r->base + *offset_bytes;
-	to = from + *len_bytes;
 	for (uint32_t i = 0; i < tp->n_devices; i++) {
-		uint32_t shift = r->local[i].shift;
+		struct some some;
 
-		if (r->local[i].mr)
-			deregister(tp, r, i, (uint32_t)(from >> shift),
-				   (uint32_t)((to - 1) >> shift) + 1);
+		if (!r->here[i].window)
+			continue;
+		some = some_of(&r->here[i], *offset_bytes, *len_bytes);
+		pthread_mutex_lock(&pool->lock);
+		for (uint32_t k = some.first; k < some.last; k++)
+			rji_rdma_windows_block(&some.t->window[k]);
+		rji_rdma_registrar_help(tp, are_gone, &some);
+		pthread_mutex_unlock(&pool->lock);
 	}
 	pthread_mutex_unlock(&tp->lock);
 	return 0;
+}
+
+/* Lazily they come again when a lane needs them. */
+static int repin_some(struct rji_rdma_transport *tp, const struct some *some, struct rj_error *err)
+{
+	int ret = 0;
+
+	for (uint32_t i = some->first; !ret && i < some->last; i++) {
+		struct rji_rdma_window *w = &some->t->window[i];
+		bool taken;
+
+		pthread_mutex_lock(&some->t->pool->lock);
+		rji_rdma_windows_unblock(w);
+		taken = !tp->lazy && rji_rdma_windows_take(w);
+		pthread_mutex_unlock(&some->t->pool->lock);
+		if (taken)
+			ret = rji_rdma_register_window(tp, w, err);
+	}
+	return ret;
 }
 
 int rji_rdma_repin(struct rji_transport *base, uint32_t region, uint64_t offset_bytes,
@@ -528,60 +494,44 @@ int rji_rdma_repin(struct rji_transport *base, uint32_t region, uint64_t offset_
 {
 	struct rji_rdma_transport *tp = rji_rdma_transport_of(base);
 	struct rji_rdma_region *r = find(tp, region, offset_bytes, len_bytes, err);
-	uint64_t from, to;
 	int ret = 0;
 
 	if (!r)
 		return -EINVAL;
-	from = r->base + offset_bytes;
-	to = from + len_bytes;
 	pthread_mutex_lock(&tp->lock);
 	for (uint32_t i = 0; !ret && i < tp->n_devices; i++) {
-		uint32_t shift = r->local[i].shift;
+		struct some some;
 
-		if (r->local[i].mr)
-			ret = register_chunks(tp, r, i, (uint32_t)(from >> shift),
-					      (uint32_t)((to - 1) >> shift) + 1, NULL, err);
+		if (!r->here[i].window)
+			continue;
+		some = some_of(&r->here[i], offset_bytes, len_bytes);
+		ret = repin_some(tp, &some, err);
 	}
 	pthread_mutex_unlock(&tp->lock);
 	return ret;
 }
 
-int rji_rdma_export_keys(struct rji_transport *base, uint32_t region, void *buf, size_t buf_bytes,
-			 struct rj_error *err)
-{
-	struct rji_rdma_transport *tp = rji_rdma_transport_of(base);
-	struct rji_rdma_region *r = rji_rdma_region(&tp->memory, region);
-	uint32_t device[RJI_RDMA_MAX_DEVICES];
-	uint32_t n = 0;
-	int ret;
+/* --- rounds, source --- */
 
-	if (!r)
-		return rji_fail(err, -EINVAL, "there is no region %u", region);
-	for (uint32_t i = 0; i < tp->n_devices; i++)
-		if (tp->device[i].attached)
-			device[n++] = i;
-	ret = rji_rdma_put_keys(r, device, n, buf, buf_bytes);
-	if (ret < 0)
-		return rji_fail(err, ret, "the keys of region \"%s\" need more than %zu bytes",
-				r->name, buf_bytes);
-	return ret;
+static void expect(struct rji_rdma_window_table *t, uint64_t offset_bytes, uint64_t len_bytes)
+{
+	struct some some = some_of(t, offset_bytes, len_bytes);
+
+	for (uint32_t i = some.first; i < some.last; i++)
+		rji_rdma_window_expect(&t->window[i]);
 }
 
-int rji_rdma_import_keys(struct rji_transport *base, uint32_t region, const void *keys,
-			 size_t len_bytes, struct rj_error *err)
+void rji_rdma_expect(struct rji_transport *base, uint32_t region, uint64_t offset_bytes,
+		     uint64_t len_bytes)
 {
 	struct rji_rdma_transport *tp = rji_rdma_transport_of(base);
-	struct rji_rdma_region *r = rji_rdma_region(&tp->memory, region);
-	int ret;
+	struct rji_rdma_region *r = find(tp, region, offset_bytes, len_bytes, NULL);
 
 	if (!r)
-		return rji_fail(err, -EINVAL, "there is no region %u", region);
-	ret = rji_rdma_get_keys(r, keys, len_bytes);
-	if (!ret)
-		return 0;
-	if (err)
-		err->region = region;
-	return rji_fail(err, ret, "the destination's keys of region \"%s\" (%zu bytes): %s",
-			r->name, len_bytes, rj_strerror(ret));
+		return;
+	for (uint32_t i = 0; i < tp->n_devices; i++)
+		if (r->here[i].window)
+			expect(&r->here[i], offset_bytes, len_bytes);
+	for (uint32_t i = 0; i < r->n_there; i++)
+		expect(&r->there[i], offset_bytes, len_bytes);
 }

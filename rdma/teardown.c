@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "rdma/rdma_transport.h"
 
@@ -114,13 +115,18 @@ void rji_rdma_lane_free(struct rji_rdma_lane *lane)
 		drain(lane);
 		rdma_destroy_qp(lane->id);
 	}
+	rji_rdma_let_go(lane);
 	if (lane->id)
 		rdma_destroy_id(lane->id);
 	if (lane->cm)
 		rdma_destroy_event_channel(lane->cm);
 	free_cq(lane);
-	if (lane->control_mr)
+	if (lane->control_mr) {
 		ibv_dereg_mr(lane->control_mr);
+		rji_rdma_pinned(lane->tp, -(int64_t)RJI_RDMA_CONTROL_BYTES);
+	}
+	if (lane->window_fd >= 0)
+		close(lane->window_fd);
 	free(lane->control);
 	rji_rdma_sq_fini(&lane->sq);
 	free(lane);

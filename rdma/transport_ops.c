@@ -44,7 +44,20 @@ static int init(struct rji_rdma_transport *tp, const struct rji_transport_opts *
 	tp->gid_index = o->gid_index;
 	tp->traffic_class = o->traffic_class;
 	tp->peer_timeout_ms = o->peer_timeout_ms ? o->peer_timeout_ms : DEFAULT_PEER_TIMEOUT_MS;
-	ret = rji_rdma_devices(o->devices, tp->device, err);
+	tp->lazy = o->lazy;
+	tp->background = o->background;
+	tp->pin_cap_bytes = o->pin_cap_bytes;
+	tp->n_lanes = o->n_lanes;
+	tp->pins = o->pins;
+	tp->wake_fd = o->background ? o->wake_fd : -1;
+	tp->memory.there.todo_fd = tp->wake_fd;
+	if (o->is_destination && o->lazy && !o->background)
+		return rji_fail(
+			err, RJ_E_VERSION,
+			"the source's library does not know of lazy registration: register all at this side (--register all)");
+	ret = rji_rdma_plan_windows(tp, err);
+	if (!ret)
+		ret = rji_rdma_devices(o->devices, tp->device, err);
 	if (ret < 0)
 		return ret;
 	tp->n_devices = (uint32_t)ret;
@@ -59,7 +72,10 @@ static void destroy(struct rji_transport **base_p)
 		return;
 	rji_rdma_unlisten(tp);
 	rji_rdma_dereg_all(*base_p);
+	rji_rdma_registrar_stop(tp);
 	rji_rdma_detach_all(tp);
+	rji_rdma_window_pool_fini(&tp->memory.here);
+	rji_rdma_window_pool_fini(&tp->memory.there);
 	pthread_mutex_destroy(&tp->lock);
 	rji_stop_fini(&tp->withdrawn);
 	free(tp);
@@ -84,6 +100,8 @@ static int create(const struct rji_transport_opts *o, struct rj_error *err,
 		return rji_fail_sys(err, 0, -ret, "eventfd");
 	}
 	pthread_mutex_init(&tp->lock, NULL);
+	rji_rdma_window_pool_init(&tp->memory.here);
+	rji_rdma_window_pool_init(&tp->memory.there);
 	base = (struct rji_transport *)(void *)tp;
 	ret = init(tp, o, err);
 	if (ret) {
@@ -119,6 +137,9 @@ const struct rji_transport_ops rji_rdma_transport = {
 	.repin = rji_rdma_repin,
 	.export_keys = rji_rdma_export_keys,
 	.import_keys = rji_rdma_import_keys,
+	.say = rji_rdma_say,
+	.hear = rji_rdma_hear,
+	.expect = rji_rdma_expect,
 	.listen = rji_rdma_listen,
 	.accept = rji_rdma_accept,
 	.serve = rji_rdma_serve,

@@ -2,6 +2,7 @@
 #ifndef RJI_TRANSPORT_TRANSPORT_H
 #define RJI_TRANSPORT_TRANSPORT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -85,13 +86,29 @@ struct rji_addrs {
 
 struct rji_topology;
 
+/* What is pinned; kept by the transport, read by anybody. */
+struct rji_pins {
+	_Atomic uint64_t now_bytes, peak_bytes;
+	_Atomic uint64_t register_ns; /* of the registering threads, added up */
+	_Atomic uint64_t wait_ns;     /* of the lanes, for registrations; the same */
+	_Atomic uint64_t evictions;   /* given back to make room for others */
+	_Atomic uint64_t cpu_ns;      /* of the registering threads */
+};
+
 struct rji_transport_opts {
 	const struct rji_host *host;
 	struct rji_stop *stop;
 	bool is_destination;
-	const char *devices; /* rdma: allowed devices; NULL: all */
 	/* Where CPUs and memory are, to ask rji_residency_ask() by; NULL: of no interest. */
 	const struct rji_topology *topology;
+	/* rdma: see rdma/registration.h. All of them 0: reg() registers all at once. */
+	bool lazy;		/* register what is needed when it is */
+	bool background;	/* reg() returns at once; say() and hear() are called */
+	uint64_t pin_cap_bytes; /* registered at once at most; 0: no cap */
+	uint32_t n_lanes;	/* 0: not known */
+	int wake_fd;		/* with background: an eventfd, written when say() has something */
+	struct rji_pins *pins;	/* NULL: nobody wants to know */
+	const char *devices;	/* rdma: allowed devices; NULL: all */
 	/*
 	 * rdma, destination: where lanes will come in, "HOST,HOST", if that is known: memory is
 	 * registered with the devices of these only. NULL or "": with all that are allowed.
@@ -165,6 +182,23 @@ struct rji_transport_ops {
 			   struct rj_error *err);
 	int (*import_keys)(struct rji_transport *tp, uint32_t region, const void *keys,
 			   size_t len_bytes, struct rj_error *err);
+
+	/*
+	 * What both ends of this transport tell each other while it works, over the control channel:
+	 * say() fills buf with what there is to tell, and is asked after wake_fd was written. It
+	 * returns the length, 0 for nothing, negative when registering has failed in the background.
+	 * hear() takes what the peer's say() gave and must survive any bytes. One thread calls both,
+	 * while others may call anything else. NULL: nothing to tell.
+	 */
+	int (*say)(struct rji_transport *tp, void *buf, size_t buf_bytes, struct rj_error *err);
+	int (*hear)(struct rji_transport *tp, const void *bytes, size_t len_bytes,
+		    struct rj_error *err);
+	/*
+	 * Source, between rounds: pages of [offset, offset + len) are going to be posted in the
+	 * next one. A hint by which memory is registered ahead of the lanes. NULL: no use for it.
+	 */
+	void (*expect)(struct rji_transport *tp, uint32_t region, uint64_t offset_bytes,
+		       uint64_t len_bytes);
 
 	/* --- lanes, destination --- */
 

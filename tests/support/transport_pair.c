@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/random.h"
@@ -62,6 +64,13 @@ static int end_create(struct pair *p, bool is_destination, struct rj_error *err)
 		.gid_index = -1,
 		.traffic_class = -1,
 		.peer_timeout_ms = p->o.peer_timeout_ms,
+		.lazy = is_destination ? p->o.lazy_destination : p->o.lazy_source,
+		.background = p->o.background,
+		.pin_cap_bytes = is_destination ? p->o.destination_cap_bytes
+						: p->o.source_cap_bytes,
+		.n_lanes = p->o.n_lanes,
+		.wake_fd = p->wake_fd,
+		.pins = is_destination ? &p->destination_pins : &p->source_pins,
 	};
 
 	return p->o.ops->create(&o, err, is_destination ? &p->destination : &p->source);
@@ -76,6 +85,7 @@ int pair_create(struct pair *p, const struct pair_opts *o, uint64_t seed, struct
 	p->o = *o;
 	rji_stop_init(&p->source_stop);
 	rji_stop_init(&p->destination_stop);
+	p->wake_fd = eventfd(0, EFD_CLOEXEC);
 	rji_random_bytes(&p->admission, sizeof(p->admission));
 	p->admission.n_lanes = o->n_lanes;
 	for (uint32_t i = 0; i < o->n_regions; i++) {
@@ -121,6 +131,58 @@ static int carry_keys(struct pair *p, uint32_t region, struct rj_error *err)
 	return ret;
 }
 
+/* --- what control would carry --- */
+
+/* All that one side has to say. */
+static int carry(const struct rji_transport_ops *ops, struct rji_transport *from,
+		 struct rji_transport *to, struct rj_error *err)
+{
+	uint8_t buf[100]; /* so that it takes several */
+	int n;
+
+	while ((n = ops->say(from, buf, sizeof(buf), err)) > 0) {
+		n = ops->hear(to, buf, (size_t)n, err);
+		if (n < 0)
+			break;
+	}
+	return n;
+}
+
+static void *carrier_thread(void *arg)
+{
+	struct pair *p = arg;
+	eventfd_t many;
+	int ret = 0;
+
+	while (!ret && !atomic_load(&p->carried_enough)) {
+		eventfd_read(p->wake_fd, &many);
+		ret = carry(p->o.ops, p->source, p->destination, &p->carrier_err);
+		if (!ret)
+			ret = carry(p->o.ops, p->destination, p->source, &p->carrier_err);
+	}
+	if (ret < 0) { /* a session would end */
+		rji_stop_set(&p->source_stop);
+		rji_stop_set(&p->destination_stop);
+	}
+	return NULL;
+}
+
+static void start_carrier(struct pair *p)
+{
+	rji_error_init(&p->carrier_err);
+	p->carrying = p->o.background && !pthread_create(&p->carrier, NULL, carrier_thread, p);
+}
+
+static void stop_carrier(struct pair *p)
+{
+	if (!p->carrying)
+		return;
+	atomic_store(&p->carried_enough, true);
+	eventfd_write(p->wake_fd, 1);
+	pthread_join(p->carrier, NULL);
+	p->carrying = false;
+}
+
 int pair_listen(struct pair *p, struct rj_error *err)
 {
 	struct rji_listen l = {
@@ -137,6 +199,8 @@ int pair_listen(struct pair *p, struct rj_error *err)
 		if (!ret)
 			ret = carry_keys(p, i, err);
 	}
+	if (!ret)
+		start_carrier(p);
 	return ret ? ret : p->o.ops->listen(p->destination, &l, &p->addrs, err);
 }
 
@@ -248,6 +312,7 @@ void pair_close(struct pair *p)
 		p->o.ops->close(&p->lane[i].destination);
 	if (p->destination)
 		p->o.ops->withdraw(p->destination);
+	stop_carrier(p);
 	p->o.ops->destroy(&p->destination);
 	p->o.ops->destroy(&p->source);
 	for (uint32_t i = 0; i < p->o.n_regions; i++) {
@@ -256,6 +321,7 @@ void pair_close(struct pair *p)
 	}
 	rji_stop_fini(&p->source_stop);
 	rji_stop_fini(&p->destination_stop);
+	close(p->wake_fd);
 }
 
 /* --- sending --- */

@@ -31,6 +31,9 @@ struct pair_opts {
 	int listen_fd;	      /* of the destination; 0: none, for transports that make their own */
 	const struct rji_host *log;
 	const char *devices;
+	/* rdma: as struct rji_transport_opts has them, of either side; then a thread carries say() to hear() */
+	bool background, lazy_source, lazy_destination;
+	uint64_t source_cap_bytes, destination_cap_bytes;
 };
 
 struct pair_lane {
@@ -53,6 +56,12 @@ struct pair {
 	struct rji_admission admission;
 	struct rji_addrs addrs;
 	struct pair_lane lane[PAIR_MAX_LANES];
+	struct rji_pins source_pins, destination_pins;
+	int wake_fd; /* of both sides */
+	pthread_t carrier;
+	bool carrying;
+	atomic_bool carried_enough;
+	struct rj_error carrier_err; /* why it ended early */
 };
 
 /*

@@ -101,6 +101,7 @@ struct shim_counts {
 	uint64_t max_mr_bytes; /* largest registration */
 	uint64_t max_write_bytes;
 	uint64_t registered_bytes; /* now */
+	uint64_t max_registered_bytes;
 	uint64_t max_queued_bytes; /* in one send queue */
 	uint64_t wide;		   /* requests on queue pairs that a peer could read from */
 };

@@ -213,6 +213,8 @@ static struct ibv_mr *reg(struct ibv_pd *pd, void *addr, size_t length, uint64_t
 		shim_mrs = mr;
 		shim_pd_use(pd, 1);
 		shim_count.registered_bytes += length;
+		if (shim_count.registered_bytes > shim_count.max_registered_bytes)
+			shim_count.max_registered_bytes = shim_count.registered_bytes;
 		if (length > shim_count.max_mr_bytes)
 			shim_count.max_mr_bytes = length;
 		shim_object("registrations", 1);

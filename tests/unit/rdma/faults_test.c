@@ -28,6 +28,8 @@ static struct pair_opts opts(void)
 	};
 }
 
+static bool lazily;
+
 /* 0, or the error of whatever failed. */
 static int attempt(uint64_t seed, struct rj_error *err)
 {
@@ -35,6 +37,11 @@ static int attempt(uint64_t seed, struct rj_error *err)
 	struct pair p;
 	int ret;
 
+	if (lazily) {
+		o.background = o.lazy_source = o.lazy_destination = true;
+		o.source_cap_bytes = o.destination_cap_bytes = rji_rdma_least_cap(o.n_lanes);
+		o.region_bytes = 7 << 20;
+	}
 	rji_error_init(err);
 	ret = pair_open(&p, &o, seed, err);
 	if (!ret)
@@ -115,7 +122,20 @@ static bool registration_stops_at_any_limit(void)
 	return true;
 }
 
+/* The same where memory is registered while lanes work. */
+static bool every_call_may_fail_lazily(void)
+{
+	static const enum shim_kind kinds[] = { SHIM_REG_MR, SHIM_EXECUTE };
+
+	lazily = true;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		CHECK(sweep(kinds[i]));
+	lazily = false;
+	return true;
+}
+
 static const struct test_case cases[] = {
+	{ "every_call_may_fail_lazily", every_call_may_fail_lazily },
 	{ "every_call_may_fail", every_call_may_fail },
 	{ "registration_stops_at_any_limit", registration_stops_at_any_limit },
 };

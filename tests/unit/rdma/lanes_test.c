@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "rdma/rdma.h"
 #include "rdma/rdma_transport.h"
+#include "rdma/window_message.h"
 #include "tests/support/cases.h"
 #include "tests/support/rdma_stranger.h"
 #include "tests/support/transport_pair.h"
@@ -83,6 +84,12 @@ static bool transfer(const struct shim_config *c, const struct pair_opts *o)
 	if (c->max_mr_bytes)
 		CHECK(counts.max_mr_bytes <= c->max_mr_bytes);
 	CHECK(!pair_end_lanes(&p));
+	CHECK(!o->lazy_source || p.source_pins.peak_bytes <= o->source_cap_bytes);
+	CHECK(!o->lazy_destination || p.destination_pins.peak_bytes <= o->destination_cap_bytes);
+	if (o->lazy_source && o->lazy_destination)
+		CHECK(counts.max_registered_bytes <=
+		      o->source_cap_bytes + o->destination_cap_bytes);
+	CHECK(!p.carrier_err.code);
 	pair_close(&p);
 	CHECK(shim_stop());
 	return true;
@@ -535,6 +542,169 @@ static bool discarded_chunk_can_be_sent_again(void)
 	return true;
 }
 
+/* --- registration by and by --- */
+
+static bool pages_arrive_while_memory_is_registered(void)
+{
+	for (uint64_t seed = 200; seed < 206; seed++) {
+		struct shim_config c = { .seed = seed, .max_mr_bytes = 1 * MIB };
+		struct pair_opts o = opts(1 + seed % 3);
+
+		o.background = true;
+		CHECK(transfer(&c, &o));
+	}
+	return true;
+}
+
+/* The least, with which every lane has a window at each end and no more, and some more than that. */
+static bool pages_arrive_under_a_cap(void)
+{
+	for (uint64_t seed = 300; seed < (getenv("RJ_TEST_LONG") ? 400 : 316); seed++) {
+		struct shim_config c = { .seed = seed, .reorder = seed % 2 };
+		struct pair_opts o = opts(1 + seed % 4);
+		uint64_t least = rji_rdma_least_cap(o.n_lanes);
+
+		o.background = true;
+		o.region_bytes = 9 * MIB;
+		o.lazy_source = seed % 3 != 1;
+		o.lazy_destination = seed % 3 != 2;
+		o.source_cap_bytes = o.lazy_source ? least + seed % 5 * MIB : 0;
+		o.destination_cap_bytes = o.lazy_destination ? least + seed % 7 * MIB : 0;
+		CHECK(transfer(&c, &o));
+	}
+	return true;
+}
+
+static bool a_cap_too_small_is_told_before(void)
+{
+	struct shim_config c = { .seed = 61 };
+	struct pair_opts o = opts(3);
+	struct rj_error err;
+	struct pair p;
+
+	o.background = o.lazy_source = true;
+	o.source_cap_bytes = rji_rdma_least_cap(3) - 1;
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(pair_create(&p, &o, 1, &err) == RJ_E_MEMLOCK);
+	CHECK(strstr(err.text, "6303744") && strstr(err.text, "--pin-cap"));
+	pair_close(&p);
+	o.lazy_source = false; /* all of it does not fit */
+	rji_error_init(&err);
+	CHECK(!pair_create(&p, &o, 1, &err));
+	CHECK(pair_listen(&p, &err) == RJ_E_MEMLOCK && strstr(err.text, "--register lazy"));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+/* What is discarded is not registered, comes back when it is needed, and what else there is goes on meanwhile. */
+static bool lazy_windows_are_let_go_for_a_discard(void)
+{
+	struct shim_config c = { .seed = 63 };
+	struct pair_opts o = opts(2);
+	uint64_t offset = 3 * MIB, len = 4096;
+	struct rji_extent there = { 3 * MIB, 4096, 0 }, elsewhere = { 0, 4096, 0 };
+	struct rj_error err;
+	uint64_t before;
+	struct pair p;
+
+	o.background = o.lazy_source = true;
+	o.source_cap_bytes = 12 * MIB;
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	CHECK(!pair_send_all(&p, 1, &err) && pair_equal(&p));
+	CHECK(!OPS->post(p.lane[0].source, &there, 1, &err));
+	CHECK(!OPS->post(p.lane[0].source, &elsewhere, 1, &err));
+	CHECK(!OPS->drain(p.lane[0].source, &err));
+	before = p.source_pins.now_bytes;
+	CHECK(!OPS->unpin(p.source, 0, &offset, &len, &err));
+	CHECK(offset == 2 * MIB && len == 2 * MIB);
+	CHECK(p.source_pins.now_bytes == before - len);
+	CHECK(!OPS->post(p.lane[0].source, &elsewhere, 1, &err));
+	CHECK(!OPS->drain(p.lane[0].source, &err));
+	CHECK(!OPS->repin(p.source, 0, offset, len, &err));
+	CHECK(p.source_pins.now_bytes == before - len); /* not before it is needed */
+	pair_fill(&p, 2);
+	CHECK(!pair_send_all(&p, 2, &err) && pair_equal(&p));
+	CHECK(!pair_end_lanes(&p));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static int hear(struct rji_transport *tp, int kind, uint32_t region, uint32_t window, uint32_t key,
+		struct rj_error *err)
+{
+	struct rji_rdma_window_message m = { (enum rji_rdma_window_message_kind)kind, region, 0,
+					     window, key };
+	uint8_t bytes[RJI_RDMA_WINDOW_MESSAGE_BYTES];
+	struct rji_cursor c;
+
+	rji_error_init(err);
+	rji_cursor_init(&c, bytes, sizeof(bytes));
+	rji_rdma_put_window_message(&c, &m);
+	return OPS->hear(tp, bytes, sizeof(bytes), err);
+}
+
+/* A source that lies cannot have more pinned than the cap, nor what is not there. */
+static bool a_source_gets_no_more_than_the_cap(void)
+{
+	struct shim_config c = { .seed = 65 };
+	struct pair_opts o = opts(2);
+	struct rj_error err;
+	struct pair p;
+
+	o.background = o.lazy_destination = true;
+	o.destination_cap_bytes = rji_rdma_least_cap(2);
+	o.region_bytes = 16 * MIB;
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_create(&p, &o, 1, &err));
+	CHECK(hear(p.destination, RJI_RDMA_WINDOW_WANT, 0, 0, 0, &err) == RJ_E_PROTOCOL);
+	CHECK(!pair_listen(&p, &err) && !pair_connect(&p, &err));
+	/* Each of these would end a session. */
+	CHECK(hear(p.destination, RJI_RDMA_WINDOW_WANT, 2, 0, 0, &err) == RJ_E_PROTOCOL);
+	CHECK(hear(p.destination, RJI_RDMA_WINDOW_WANT, 0, 99, 0, &err) == RJ_E_PROTOCOL);
+	CHECK(hear(p.destination, RJI_RDMA_WINDOW_DROP, 0, 3, 0, &err) == RJ_E_PROTOCOL);
+	CHECK(hear(p.destination, RJI_RDMA_WINDOW_KEY, 0, 3, 7, &err) == RJ_E_PROTOCOL);
+	CHECK(hear(p.destination, RJI_RDMA_WINDOW_WANT, 0, 3, 7, &err) == RJ_E_PROTOCOL);
+	CHECK(!hear(p.destination, RJI_RDMA_WINDOW_WANT, 0, 3, 0, &err));
+	CHECK(hear(p.destination, RJI_RDMA_WINDOW_WANT, 0, 3, 0, &err) == RJ_E_PROTOCOL);
+	CHECK(!hear(p.destination, RJI_RDMA_WINDOW_WANT, 0, 4, 0, &err));
+	CHECK(hear(p.destination, RJI_RDMA_WINDOW_WANT, 0, 5, 0, &err) == RJ_E_PROTOCOL);
+	CHECK(strstr(err.text, "registrations"));
+	pair_close(&p);
+	CHECK(p.destination_pins.peak_bytes <= o.destination_cap_bytes);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool a_destination_tells_nothing_unasked(void)
+{
+	struct shim_config c = { .seed = 67 };
+	struct pair_opts o = opts(2);
+	struct rj_error err;
+	struct pair p;
+
+	o.background = o.lazy_destination = true;
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	CHECK(hear(p.source, RJI_RDMA_WINDOW_KEY, 0, 1, 7, &err) == RJ_E_PROTOCOL);
+	CHECK(hear(p.source, RJI_RDMA_WINDOW_DROPPED, 0, 1, 0, &err) == RJ_E_PROTOCOL);
+	CHECK(hear(p.source, RJI_RDMA_WINDOW_KEY, 0, 99, 7, &err) == RJ_E_PROTOCOL);
+	CHECK(hear(p.source, RJI_RDMA_WINDOW_KEY, 9, 0, 7, &err) == RJ_E_PROTOCOL);
+	CHECK(hear(p.source, RJI_RDMA_WINDOW_WANT, 0, 0, 0, &err) == RJ_E_PROTOCOL);
+	CHECK(OPS->hear(p.source, "x", 1, &err) == RJ_E_PROTOCOL);
+	CHECK(!pair_send_all(&p, 1, &err) && pair_equal(&p));
+	CHECK(hear(p.source, RJI_RDMA_WINDOW_KEY, 0, 1, 7, &err) == RJ_E_PROTOCOL);
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
 /* Registering populates: what the guest never touched is not to be, until there is something to send. */
 static bool empty_memory_is_registered_when_sent(void)
 {
@@ -571,6 +741,8 @@ static bool empty_memory_is_registered_when_sent(void)
 	CHECK(!OPS->fence(p.lane[1].source, 0, &err) && pair_equal(&p));
 	/* A registration that comes late may fail as well. */
 	CHECK(!OPS->unpin(p.source, 0, &offset, &len, &err));
+	CHECK(!madvise((uint8_t *)p.source_memory[0].host + offset, len, MADV_DONTNEED));
+	CHECK(!OPS->repin(p.source, 0, offset, len, &err));
 	shim_fail(SHIM_REG_MR, 1);
 	rji_error_init(&err);
 	CHECK(OPS->post(p.lane[1].source, &e, 1, &err) == -ENOMEM && err.region == 0);
@@ -785,7 +957,7 @@ static bool forged_keys_reach_nothing(void)
 	shim_start(&c);
 	rji_error_init(&err);
 	CHECK(!pair_open(&p, &o, 1, &err));
-	rji_rdma_transport_of(p.source)->memory.region[0]->remote[0].rkey[0] ^= 1;
+	rji_rdma_transport_of(p.source)->memory.region[0]->there[0].window[0].key ^= 1;
 	CHECK(!OPS->post(p.lane[0].source, &e, 1, &err));
 	CHECK(OPS->fence(p.lane[0].source, 0, &err) == RJ_E_LANE);
 	CHECK(err.wc_status == IBV_WC_REM_ACCESS_ERR);
@@ -932,6 +1104,12 @@ static const struct test_case cases[] = {
 	CASE(silent_source_is_noticed),
 	CASE(stop_ends_every_wait),
 	CASE(discarded_chunk_can_be_sent_again),
+	CASE(pages_arrive_while_memory_is_registered),
+	CASE(pages_arrive_under_a_cap),
+	CASE(a_cap_too_small_is_told_before),
+	CASE(lazy_windows_are_let_go_for_a_discard),
+	CASE(a_source_gets_no_more_than_the_cap),
+	CASE(a_destination_tells_nothing_unasked),
 	CASE(empty_memory_is_registered_when_sent),
 	CASE(strangers_are_refused),
 	CASE(lane_connects_once),
