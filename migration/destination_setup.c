@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "migration/session_impl.h"
+#include "rdma/rdma.h"
 #include "transport/greeting.h"
 #include "transport/socket.h"
 
@@ -183,6 +184,15 @@ static int agree(struct rj_session *s, struct rj_error *err)
 	ok.n_lanes = hello.n_lanes;
 	if (s->o.n_lanes && s->o.n_lanes < ok.n_lanes)
 		ok.n_lanes = s->o.n_lanes;
+	if (rji_session_lanes_for_cap(s) < ok.n_lanes)
+		ok.n_lanes = rji_session_lanes_for_cap(s);
+	if (!ok.n_lanes)
+		return rji_fail(
+			err, RJ_E_MEMLOCK,
+			"a cap of %" PRIu64
+			" bytes on pinned memory at the destination is too small: allow %" PRIu64
+			" at least",
+			s->o.pin_cap_bytes, rji_rdma_least_cap(1));
 	s->o.n_lanes = ok.n_lanes;
 	s->fig.n_lanes = ok.n_lanes;
 	if (ok.minor > hello.minor)

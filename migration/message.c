@@ -30,6 +30,7 @@ static const char *const names[] = {
 	[RJI_MSG_BYE] = "BYE",
 	[RJI_MSG_LANES_RESET] = "LANES_RESET",
 	[RJI_MSG_LANES_GONE] = "LANES_GONE",
+	[RJI_MSG_WINDOWS] = "WINDOWS",
 };
 
 const char *rji_msg_name(unsigned int type)

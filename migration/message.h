@@ -42,7 +42,7 @@
  *                          ◄    RUNNING or REFUSED
  *   BYE                    ►
  *
- * Any time, either way: PING, PONG, FAILED (I gave up; before COMMIT).
+ * Any time, either way: PING, PONG, FAILED (I gave up; before COMMIT), WINDOWS (after REGIONS).
  */
 enum rji_msg_type {
 	RJI_MSG_FAILED = 1, /* this one's layout never changes, so that versions can refuse each
@@ -72,12 +72,14 @@ enum rji_msg_type {
 	RJI_MSG_BYE,
 	RJI_MSG_LANES_RESET, /* RJI_FEATURE_LANES_RESET */
 	RJI_MSG_LANES_GONE,
-	RJI_MSG_LAST = RJI_MSG_LANES_GONE,
+	RJI_MSG_WINDOWS, /* both; RJI_FEATURE_WINDOWS: what ops->say() gave for ops->hear() */
+	RJI_MSG_LAST = RJI_MSG_WINDOWS,
 };
 
 /* Bits of HELLO's and HELLO_OK's features: used when both sides have told them. */
 #define RJI_FEATURE_LANES_RESET (1ull << 0)   /* a lane that failed is replaced */
 #define RJI_FEATURE_LOAD_ROLLBACK (1ull << 1) /* ROLLBACK may come after FINISH */
+#define RJI_FEATURE_WINDOWS (1ull << 2)	      /* memory is registered by and by */
 
 #define RJI_PROTOCOL_MINOR 1
 #define RJI_MSG_HEAD_BYTES 8

@@ -103,6 +103,8 @@ static int choose_lanes(struct rj_session *s, void *arg, struct rj_error *err)
 		return rji_fail(err, -ENOMEM, "no memory for the plan of the lanes");
 	begin_input(s, NULL, in);
 	s->o.n_lanes = rji_place_n_lanes(in);
+	if (s->o.n_lanes > rji_session_lanes_for_cap(s))
+		s->o.n_lanes = rji_session_lanes_for_cap(s);
 	free(in);
 	return 0;
 }

@@ -2,6 +2,7 @@
 #include "migration/session_impl.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,6 +82,8 @@ static bool is_valid_opts(const struct rj_opts *o, bool is_destination)
 	if (!!o->lane_fds != !!o->n_lane_fds)
 		return false;
 	if (o->n_lane_fds && o->n_lanes && o->n_lanes != o->n_lane_fds)
+		return false;
+	if (o->registration > RJ_REGISTER_LAZY)
 		return false;
 	if (!is_destination && (o->listen_fd >= 0 || o->data_addrs))
 		return false;
@@ -375,6 +378,31 @@ static int note_error(struct rj_session *s, const struct rj_error *err)
 	return err->code;
 }
 
+uint32_t rji_session_lanes_for_cap(const struct rj_session *s)
+{
+	uint32_t n = RJ_MAX_LANES;
+
+	if (s->ops == &rji_rdma_transport && s->o.registration == RJ_REGISTER_LAZY &&
+	    s->o.pin_cap_bytes)
+		n = rji_rdma_lanes_for_cap(s->o.pin_cap_bytes);
+	return n < RJ_MAX_LANES ? n : RJ_MAX_LANES;
+}
+
+/* Where the number of lanes is left to us there are as many as fit, but one. */
+static int check_cap(const struct rj_session *s, struct rj_error *err)
+{
+	uint32_t most = rji_session_lanes_for_cap(s), n = s->o.n_lanes ? s->o.n_lanes : 1;
+
+	if (n <= most)
+		return 0;
+	return rji_fail(err, RJ_E_MEMLOCK,
+			"a cap of %" PRIu64
+			" bytes on pinned memory is too small for %u lane%s: allow %" PRIu64
+			" at least%s",
+			s->o.pin_cap_bytes, n, n > 1 ? "s" : "", rji_rdma_least_cap(n),
+			most ? ", or use fewer lanes" : "");
+}
+
 static int prepare(struct rj_session *s, struct rj_error *err)
 {
 	int ret = rji_session_take_cpus(s, err);
@@ -386,6 +414,9 @@ static int prepare(struct rj_session *s, struct rj_error *err)
 	if (!s->n_given)
 		return rji_fail(err, -EINVAL,
 				"there is no memory to migrate: call rj_add_region() first");
+	ret = check_cap(s, err);
+	if (ret < 0)
+		return ret;
 	if (rji_random_bytes(s->session_id, sizeof(s->session_id)) < 0 ||
 	    rji_random_bytes(s->secret, sizeof(s->secret)) < 0)
 		return rji_fail(err, -EIO, "no random numbers from the kernel");
@@ -624,6 +655,13 @@ int rji_session_create_transport(struct rj_session *s, struct rj_error *err)
 		.gid_index = s->o.gid_index,
 		.traffic_class = s->o.traffic_class,
 		.peer_timeout_ms = s->o.peer_timeout_ms,
+		.lazy = s->o.registration == RJ_REGISTER_LAZY,
+		/* a source waits for nobody but its own lanes */
+		.background = s->features & RJI_FEATURE_WINDOWS || !s->is_destination,
+		.pin_cap_bytes = s->o.pin_cap_bytes,
+		.n_lanes = s->o.n_lanes,
+		.wake_fd = s->wake_fd,
+		.pins = &s->pins,
 		.lane_fds = s->o.lane_fds,
 		.n_lane_fds = s->o.n_lane_fds,
 		.arg = s->transport_arg,
@@ -672,7 +710,7 @@ static int register_all(struct rj_session *s, void *arg, struct rj_error *err)
 int rji_session_register(struct rj_session *s, struct rj_error *err)
 {
 	uint64_t start = rji_now_ns();
-	int ret = rji_session_aside(s, "rj-register", RJI_WAIT_MIGRATING, register_all, NULL, err);
+	int ret = rji_session_aside(s, "rj-regions", RJI_WAIT_MIGRATING, register_all, NULL, err);
 
 	s->fig.register_ns = rji_now_ns() - start;
 	return ret;
@@ -686,7 +724,7 @@ void rji_session_publish_terms(_Atomic uint64_t *to, const struct rji_terms *t)
 
 uint64_t rji_session_features(const struct rj_session *s)
 {
-	uint64_t features = RJI_FEATURE_LOAD_ROLLBACK;
+	uint64_t features = RJI_FEATURE_LOAD_ROLLBACK | RJI_FEATURE_WINDOWS;
 
 	if (s->ops->cut && !s->o.lane_fds) /* descriptors handed in are used once */
 		features |= RJI_FEATURE_LANES_RESET;

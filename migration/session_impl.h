@@ -80,6 +80,7 @@ struct rj_session {
 	void *transport_arg; /* for transports made by tests */
 	struct rji_transport *tp;
 	bool registered;	 /* all regions with tp */
+	struct rji_pins pins;	 /* kept by tp */
 	pthread_mutex_t tp_lock; /* tp, and its registrations; see discard.c */
 
 	int wake_fd; /* eventfd: something the control thread waits for may have
@@ -211,6 +212,8 @@ void rji_session_end(struct rj_session *s, enum rj_state state, enum rj_outcome 
 		     const struct rj_error *err);
 int rji_session_create_transport(struct rj_session *s, struct rj_error *err);
 void rji_session_destroy_transport(struct rj_session *s);
+/* The most lanes that pin_cap_bytes has room for; RJ_MAX_LANES where it does not matter. */
+uint32_t rji_session_lanes_for_cap(const struct rj_session *s);
 /* Register all given regions, in a thread aside. */
 int rji_session_register(struct rj_session *s, struct rj_error *err);
 void rji_session_publish_terms(_Atomic uint64_t *to, const struct rji_terms *t);
@@ -240,6 +243,9 @@ int rji_settle_lanes(struct rj_session *s, uint32_t stalled_ms, uint64_t deadlin
 bool rji_may_replace_lanes(const struct rj_session *s, int ret);
 /* Do so: all pages of the round are pending again. *err is forgotten on success. */
 int rji_replace_lanes(struct rj_session *s, struct rj_error *err);
+
+/* Source, after rji_harvest_begin_round(): the transport may prepare for it. */
+void rji_expect_round(struct rj_session *s);
 
 /*
  * Source: wait for the round under way; its pages are then clean. RJ_E_TIMEOUT: the deadline (0: none) came first, the

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bitmap.h"
 #include "base/clock.h"
 #include "migration/session_impl.h"
 #include "pagesender/dirty/tracker_impl.h"
@@ -309,10 +310,30 @@ int rji_finish_round(struct rj_session *s, uint64_t deadline_ns, struct rji_sent
 	return ret;
 }
 
+/* Tell the transport where this round has pages, so that memory is registered before lanes come to it. */
+void rji_expect_round(struct rj_session *s)
+{
+	for (uint32_t i = 0; s->ops->expect && i < s->harvest.n_windows; i++) {
+		const struct rji_window *w = &s->harvest.windows[i];
+		const struct rji_pageset_region *r = &s->set.region[w->region];
+
+		for (uint64_t at = 0; at < w->n_pages; at += r->span_pages) {
+			uint64_t left = w->n_pages - at;
+			uint64_t n = left < r->span_pages ? left : r->span_pages;
+			uint64_t first = w->first_page + at, page = first;
+
+			if (rji_bitmap_next_run(r->pending, &page, first + n))
+				s->ops->expect(s->tp, w->region, first << r->page_shift,
+					       n << r->page_shift);
+		}
+	}
+}
+
 static int send_round(struct rj_session *s, struct rji_sent *sent_p, struct rj_error *err)
 {
 	s->fig.round_bytes_before = s->totals.sent_bytes;
 	rji_harvest_begin_round(&s->harvest);
+	rji_expect_round(s);
 	rji_sender_round(s->sender);
 	return rji_finish_round(s, 0, sent_p, err);
 }

@@ -71,9 +71,12 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.tracker_stop_ns = get(&f->tracker_stop_ns);
 	st.metadata_bytes = sizeof(*s) + rji_pageset_metadata_bytes(&s->set) +
 			    s->harvest.max_windows * sizeof(struct rji_window);
-	st.cpu_ns = get(&f->cpu_ns) + get(&s->totals.cpu_ns);
-	st.registered_bytes = get(&f->registered_bytes);
-	st.register_ns = get(&f->register_ns);
+	st.cpu_ns = get(&f->cpu_ns) + get(&s->totals.cpu_ns) + get(&s->pins.cpu_ns);
+	st.registered_bytes = get(&s->pins.now_bytes);
+	st.pinned_peak_bytes = get(&s->pins.peak_bytes);
+	st.register_ns = get(&s->pins.register_ns);
+	st.register_wait_ns = get(&s->pins.wait_ns);
+	st.evictions = get(&s->pins.evictions);
 	st.state_bytes = get(&f->state_bytes);
 	st.resumed_at_ns = get(&f->resumed_at_ns);
 	*st_p = st;

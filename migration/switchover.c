@@ -163,6 +163,7 @@ static int send_last(struct rj_session *s, struct switchover *sw, uint64_t *at,
 		uint64_t began = *at, posting_ns;
 		int ret;
 
+		rji_expect_round(s);
 		rji_sender_round(s->sender);
 		ret = rji_finish_round(s, sw->limit_ns, &sent, err);
 		if (ret < 0)
@@ -197,6 +198,7 @@ static int stop_phase(struct rj_session *s, struct switchover *sw, struct rj_err
 	if (ret < 0)
 		return ret;
 	rji_harvest_begin_round(&s->harvest);
+	rji_expect_round(s);
 	rji_sender_round(s->sender);
 	ret = save(s, err);
 	cut(sw, RJI_TERM_SAVE, &at);

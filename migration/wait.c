@@ -33,6 +33,9 @@ static int check_cancel(const struct rj_session *s, struct rj_error *err)
 	return 0;
 }
 
+/* Of one message to the peer's transport. */
+#define MAX_SAY_BYTES 4096
+
 /* How long a failed lane waits for the peer to say on the control connection what happened. */
 #define LANE_GRACE_NS (300 * RJI_NS_PER_MS)
 
@@ -91,12 +94,63 @@ static void sleep_and_read(struct rj_session *s, unsigned int flags, uint64_t de
 		rji_control_read(&s->ctl);
 }
 
+/* What the peer's transport has to say to ours; only in its turn, behind what was sent before. */
+static int hear_windows(struct rj_session *s, struct rj_error *err)
+{
+	int ret = 0;
+
+	while (!ret && s->ctl.first && s->ctl.first->type == RJI_MSG_WINDOWS) {
+		struct rji_msg *msg;
+
+		if (!(s->features & RJI_FEATURE_WINDOWS) || !s->tp || !s->ops->hear)
+			return rji_fail(err, RJ_E_PROTOCOL, "the peer sent WINDOWS out of turn");
+		msg = rji_control_take(&s->ctl);
+		ret = s->ops->hear(s->tp, msg->payload, msg->len_bytes, err);
+		free(msg);
+	}
+	return ret;
+}
+
+static int say_windows(struct rj_session *s, struct rj_error *err)
+{
+	uint8_t buf[MAX_SAY_BYTES];
+	int ret = 0, n;
+
+	if (!s->tp || !s->ops->say)
+		return 0;
+	while (!ret && (n = s->ops->say(s->tp, buf, sizeof(buf), err)) > 0)
+		ret = rji_session_send(s, RJI_MSG_WINDOWS, buf, (size_t)n, err);
+	return ret ? ret : n;
+}
+
+/* Past COMMIT the lanes do not matter any more, nor does what is registered for them. */
+static void drop_windows(struct rj_session *s)
+{
+	while (s->ctl.first && s->ctl.first->type == RJI_MSG_WINDOWS)
+		free(rji_control_take(&s->ctl));
+}
+
+static int talk(struct rj_session *s, unsigned int flags, struct rj_error *err)
+{
+	int ret;
+
+	if (!(flags & RJI_WAIT_CANCEL)) {
+		drop_windows(s);
+		return 0;
+	}
+	ret = hear_windows(s, err);
+	return ret ? ret : say_windows(s, err);
+}
+
 int rji_session_wait(struct rj_session *s, unsigned int flags, rji_ready_fn ready, void *arg,
 		     uint64_t deadline_ns, struct rj_error *err)
 {
 	for (;;) {
-		int ret = 0, peer;
+		int ret, peer;
 
+		ret = talk(s, flags, err);
+		if (ret < 0)
+			return ret;
 		/* First: what has arrived counts, also when its sender is gone by now. */
 		if (ready(s, arg))
 			return 0;

@@ -17,6 +17,8 @@ void migrate_opts_to_session(const struct migrate_opts *o, const char *uri, stru
 	so->strict_downtime = !strcmp(o->strict_text, "on");
 	so->timeout_ms = o->timeout_s * 1000;
 	so->bandwidth_bytes_per_s = o->bandwidth_bytes_per_s;
+	so->registration = strcmp(o->register_text, "lazy") ? RJ_REGISTER_ALL : RJ_REGISTER_LAZY;
+	so->pin_cap_bytes = o->pin_cap_bytes;
 }
 
 /* --- signals: a thread waits for them, so that cancelling happens in an ordinary context --- */

@@ -41,7 +41,8 @@ struct migrate_opts {
 	const char *memory_text, *fill_text, *tracker_text;
 	const char *nodes_text, *cpus, *data_addrs;
 	const char *break_text; /* tests */
-	uint64_t size_bytes, bandwidth_bytes_per_s;
+	const char *register_text;
+	uint64_t size_bytes, bandwidth_bytes_per_s, pin_cap_bytes;
 	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed;
 	bool verify, json, verbose, prefault;
 	/* understood */
@@ -80,6 +81,9 @@ struct migrate_result {
 	uint64_t peer_cpu_ns;			/* the other side's, where known */
 	bool peer_cpu_known;
 	struct lane_report lanes; /* this side's */
+	struct migrate_pins {
+		uint64_t peak_bytes, register_ns, evictions;
+	} peer_pins; /* the same, known together */
 };
 
 /* --- lane_report.c --- */

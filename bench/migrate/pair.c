@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -42,15 +43,18 @@ void pair_tell_listening(void *fd, const char *uri)
 
 void pair_tell_result(int fd, const struct migrate_result *res)
 {
-	json_t *o = json_pack("{s:s,s:s,s:s,s:I,s:I,s:i,s:s,s:I,s:I,s:I,s:I,s:I}", "status",
-			      res->status, "error", res->error, "runs_at", res->runs_at, "cpu_ns",
-			      (json_int_t)res->st.cpu_ns, "verify_ns", (json_int_t)res->verify_ns,
-			      "verified", res->verified, "verify_text", res->verify_text,
-			      "counter_before", (json_int_t)res->counter_before, "counter_after",
-			      (json_int_t)res->counter_after, "gap_max_ns",
+	json_t *o = json_pack("{s:s,s:s,s:s,s:I,s:I,s:i,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+			      "status", res->status, "error", res->error, "runs_at", res->runs_at,
+			      "cpu_ns", (json_int_t)res->st.cpu_ns, "verify_ns",
+			      (json_int_t)res->verify_ns, "verified", res->verified, "verify_text",
+			      res->verify_text, "counter_before", (json_int_t)res->counter_before,
+			      "counter_after", (json_int_t)res->counter_after, "gap_max_ns",
 			      (json_int_t)res->beats.gap_max_ns, "gap_p99_ns",
 			      (json_int_t)res->beats.gap_p99_ns, "resumed_at_ns",
-			      (json_int_t)res->st.resumed_at_ns);
+			      (json_int_t)res->st.resumed_at_ns, "pinned_peak_bytes",
+			      (json_int_t)res->st.pinned_peak_bytes, "register_ns",
+			      (json_int_t)res->st.register_ns, "evictions",
+			      (json_int_t)res->st.evictions);
 
 	json_dumpfd(o, fd, JSON_COMPACT);
 	json_decref(o);
@@ -63,7 +67,7 @@ void pair_tell_result(int fd, const struct migrate_result *res)
 static int start_child(const struct migrate_opts *o, const struct bench_route *route,
 		       struct child *c)
 {
-	char fd_text[16], lanes[16];
+	char fd_text[16], lanes[16], cap[24];
 	const char *argv[32];
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
@@ -97,6 +101,13 @@ static int start_child(const struct migrate_opts *o, const struct bench_route *r
 	}
 	if (o->prefault)
 		argv[n++] = "--prefault";
+	argv[n++] = "--register";
+	argv[n++] = o->register_text;
+	if (o->pin_cap_bytes) {
+		snprintf(cap, sizeof(cap), "%" PRIu64, o->pin_cap_bytes);
+		argv[n++] = "--pin-cap";
+		argv[n++] = cap;
+	}
 	if (o->verify)
 		argv[n++] = "--verify";
 	if (o->verbose)
@@ -191,6 +202,9 @@ static void merge(struct migrate_result *res, const char *line)
 	}
 	res->peer_cpu_ns = get_u64(o, "cpu_ns");
 	res->peer_cpu_known = true;
+	res->peer_pins = (struct migrate_pins){ .peak_bytes = get_u64(o, "pinned_peak_bytes"),
+						.register_ns = get_u64(o, "register_ns"),
+						.evictions = get_u64(o, "evictions") };
 	res->beats.gap_max_ns = max_u64(res->beats.gap_max_ns, get_u64(o, "gap_max_ns"));
 	res->beats.gap_p99_ns = max_u64(res->beats.gap_p99_ns, get_u64(o, "gap_p99_ns"));
 	verified = (int)json_integer_value(json_object_get(o, "verified"));

@@ -114,6 +114,19 @@ static uint64_t bytes_of_locality(const struct lane_report *r, enum rj_locality 
 	return sum;
 }
 
+/* The destination's, where this is the source and knows them. */
+static void set_peer_pins(json_t *o, const struct migrate_result *res)
+{
+	const struct migrate_pins *p = &res->peer_pins;
+	bool known = res->peer_cpu_known;
+
+	json_object_set_new(o, "destination_pinned_peak_bytes",
+			    known ? json_integer((json_int_t)p->peak_bytes) : json_null());
+	json_object_set_new(o, "destination_register_ms", known ? ms(p->register_ns) : json_null());
+	json_object_set_new(o, "destination_evictions",
+			    known ? json_integer((json_int_t)p->evictions) : json_null());
+}
+
 static json_t *to_json(const struct migrate_result *res)
 {
 	const struct rj_stats *st = &res->st;
@@ -164,7 +177,11 @@ static json_t *to_json(const struct migrate_result *res)
 	json_object_set_new(o, "tracker_stop_ms", ms(st->tracker_stop_ns));
 	set_int(o, "metadata_bytes", st->metadata_bytes);
 	set_int(o, "registered_bytes", st->registered_bytes);
+	set_int(o, "pinned_peak_bytes", st->pinned_peak_bytes);
 	json_object_set_new(o, "register_ms", ms(st->register_ns));
+	json_object_set_new(o, "register_wait_ms", ms(st->register_wait_ns));
+	set_int(o, "evictions", st->evictions);
+	set_peer_pins(o, res);
 	set_int(o, "state_bytes", st->state_bytes);
 	json_object_set_new(o, "source_cpu_s", is_destination ? json_null() : seconds(st->cpu_ns));
 	json_object_set_new(o, "destination_cpu_s",
@@ -253,6 +270,9 @@ void result_print_summary(const struct migrate_result *res)
 	       UNITS_RATE(st->dirty_rate_bytes_per_s));
 	printf("  guest        longest heartbeat gap while running %.1f ms, p99 %.1f ms\n",
 	       (double)res->beats.gap_max_ns / 1e6, (double)res->beats.gap_p99_ns / 1e6);
+	if (st->pinned_peak_bytes)
+		printf("  pinned       at most %s at once; lanes waited %.0f ms for registrations\n",
+		       UNITS_BYTES(st->pinned_peak_bytes), (double)st->register_wait_ns / 1e6);
 	if (res->peer_cpu_known)
 		printf("  CPU          source %.2f s, destination %.2f s (the library's threads)\n",
 		       (double)st->cpu_ns / 1e9, (double)res->peer_cpu_ns / 1e9);

@@ -22,6 +22,14 @@ struct rj_session;
 #define RJ_MAX_REGIONS 256
 #define RJ_MAX_BLOB_BYTES (1u << 20)
 
+/* When guest memory is registered with an RDMA device, and thereby pinned. */
+enum rj_registration {
+	RJ_REGISTER_ALL = 0,  /* all of it, in the background; sending begins with what is ready */
+	RJ_REGISTER_LAZY = 1, /* windows of it, ahead of the lanes; least recently used go first
+			       * when pin_cap_bytes says so. Not with a peer whose library does
+			       * not know it (RJ_E_VERSION) */
+};
+
 /*
  * What a session is to do. Fill in defaults with rj_opts_init(), then change what you need; strings
  * and arrays are copied by open, descriptors are duplicated.
@@ -65,8 +73,12 @@ struct rj_opts {
 	uint64_t state_bytes;	  /* expected size of the device state, for the prediction; 0: not
 				   * known */
 	uint64_t state_max_bytes; /* destination: more device state than this is refused. 1 GiB */
-	int gid_index;		  /* rdma: -1: chosen */
-	int traffic_class;	  /* rdma: type of service of the lanes; -1: default */
+	uint32_t registration;	  /* rdma: enum rj_registration, this side's. RJ_REGISTER_ALL */
+	uint64_t pin_cap_bytes; /* rdma: registered by this side at once at most; 0: no cap. Lazily
+				   * every lane needs some 2 MiB of it: too little for n_lanes is
+				   * RJ_E_MEMLOCK, at a destination fewer lanes */
+	int gid_index;		/* rdma: -1: chosen */
+	int traffic_class;	/* rdma: type of service of the lanes; -1: default */
 };
 
 RJ_API void rj_opts_init(struct rj_opts *o);
@@ -126,7 +138,7 @@ RJ_API ssize_t rj_get_setup_reply(struct rj_session *s, void *blob, size_t len_b
  * threads and is told by events.
  *
  * Return 0; RJ_E_STATE if started before; source: -EINVAL without a region, RJ_E_REGION for memory
- * that is not mapped or not readable, RJ_E_UNTRACKED; destination: RJ_E_CONNECT for a host that is
+ * that is not mapped or not readable, RJ_E_UNTRACKED, RJ_E_MEMLOCK for a cap that is too small; destination: RJ_E_CONNECT for a host that is
  * not known, -EADDRINUSE, -EACCES, -EADDRNOTAVAIL …; -EAGAIN: no thread. rj_error_detail() says why
  * and what to do. What only shows once the peer is there (RJ_E_NO_RDMA, RJ_E_MEMLOCK, RJ_E_CONNECT
  * at a source …) is told by RJ_EV_DONE.

@@ -91,10 +91,14 @@ struct rj_stats {
 	uint64_t metadata_bytes; /* memory the session uses for bitmaps and tables */
 	uint64_t cpu_ns;	 /* CPU time of the library's threads in this process, user and
 				  * system */
-	uint64_t registered_bytes;
-	uint64_t register_ns;
-	uint64_t state_bytes;	/* device state */
-	uint64_t resumed_at_ns; /* destination: CLOCK_MONOTONIC when RJ_RQ_RESUME was answered;
+	/* registration with RDMA devices, at this side */
+	uint64_t registered_bytes;  /* now */
+	uint64_t pinned_peak_bytes; /* the most at once */
+	uint64_t register_ns; /* spent on it, its threads added up; they work while lanes send */
+	uint64_t register_wait_ns; /* source: lanes waited so long for registrations, added up */
+	uint64_t evictions;	   /* windows given back to make room for others */
+	uint64_t state_bytes;	   /* device state */
+	uint64_t resumed_at_ns;	   /* destination: CLOCK_MONOTONIC when RJ_RQ_RESUME was answered;
 				 * source: when it sent RJ_RQ_PAUSE */
 };
 

@@ -350,7 +350,7 @@ Test(message, numbers_of_the_types_do_not_move)
 		"SETUP",       "SETUP_OK",    "REGIONS",    "REGION_OK", "LANES",   "LANES_OK",
 		"ROUND",       "READY",	      "READY_OK",   "STOPPING",	 "STATE",   "ROLLBACK",
 		"ROLLBACK_OK", "FINISH",      "PREPARED",   "COMMIT",	 "RUNNING", "REFUSED",
-		"BYE",	       "LANES_RESET", "LANES_GONE", "?",
+		"BYE",	       "LANES_RESET", "LANES_GONE", "WINDOWS",	 "?",
 	};
 
 	for (unsigned int i = 0; i < sizeof(expected) / sizeof(*expected); i++)
