@@ -37,9 +37,9 @@ static const struct bench_option options[] = {
 		     "transparent huge pages (shared)"),
 	BENCH_TEXT("memory-nodes", &o.nodes_text, "LIST",
 		   "spread it over these NUMA nodes in equal parts, as 0,1 (the kernel's choice)"),
-	BENCH_CHOICE(
-		"fill", &o.fill_text, "mixed|random",
-		"what is in it at first: zero pages among random ones, or random only (mixed)"),
+	BENCH_CHOICE("fill", &o.fill_text, "mixed|random|none",
+		     "what is in it at first: zero pages among random ones, random only, or with "
+		     "--transport null nothing, for a kvm guest larger than this machine (mixed)"),
 	BENCH_FLAG("prefault", &o.prefault,
 		   "have the destination's memory present before the migration begins"),
 	BENCH_TEXT("workload", &o.workload_text, "W",
@@ -167,12 +167,18 @@ static int understand(char *why, size_t why_bytes)
 		   : o.memory_text[0] == 'h' ? GUEST_MEMORY_HUGE
 					     : GUEST_MEMORY_PRIVATE;
 	o.fill_all = !strcmp(o.fill_text, "random");
+	o.fill_none = !strcmp(o.fill_text, "none");
 	o.progress = !strcmp(o.progress_text, "auto");
 	return 0;
 }
 
 static int check_null(const struct bench_route *r, char *why, size_t why_bytes)
 {
+	if (o.fill_none && strcmp(r->transport, "null") && !o.listen) {
+		snprintf(why, why_bytes,
+			 "--fill none: such memory is not there to be read; use --transport null");
+		return -EINVAL;
+	}
 	if (strcmp(r->transport, "null") || !o.verify)
 		return 0;
 	snprintf(why, why_bytes,

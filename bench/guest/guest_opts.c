@@ -117,6 +117,8 @@ int guest_opts_check(const struct guest_opts *o, char *why, size_t why_bytes)
 	ops = kinds_ops[o->kind];
 	if (o->prefault && o->kind == GUEST_MARKED)
 		return refuse(why, why_bytes, "a marked guest has no memory to prefault");
+	if (o->fill_none && (o->kind != GUEST_KVM || o->fill_all || o->prefault))
+		return refuse(why, why_bytes, "only a kvm guest can have memory that is not there");
 	if (o->size_bytes % GUEST_PAGE_BYTES)
 		return refuse(why, why_bytes, "a guest's size is a multiple of 4K");
 	if (o->size_bytes < SIZE_MIN_BYTES || o->size_bytes > ops->size_max_bytes)
@@ -136,7 +138,8 @@ int guest_opts_check(const struct guest_opts *o, char *why, size_t why_bytes)
 #define BLOB_BYTES 48u
 #define BLOB_BREAK_DEVICE 1u
 #define BLOB_FILL_ALL 2u
-#define BLOB_FLAGS (BLOB_BREAK_DEVICE | BLOB_FILL_ALL)
+#define BLOB_FILL_NONE 4u
+#define BLOB_FLAGS (BLOB_BREAK_DEVICE | BLOB_FILL_ALL | BLOB_FILL_NONE)
 
 struct blob {
 	uint32_t magic;
@@ -156,7 +159,8 @@ int guest_describe(const struct guest *g, void *blob, size_t blob_bytes)
 		.kind = (uint8_t)g->o.kind,
 		.workload = (uint8_t)g->o.workload.kind,
 		.flags = htole32((g->o.break_device_tracking ? BLOB_BREAK_DEVICE : 0) |
-				 (g->o.fill_all ? BLOB_FILL_ALL : 0)),
+				 (g->o.fill_all ? BLOB_FILL_ALL : 0) |
+				 (g->o.fill_none ? BLOB_FILL_NONE : 0)),
 		.size = htole64(g->o.size_bytes),
 		.rate = htole64(g->o.workload.rate_bytes_per_s),
 		.hot = htole64(g->o.workload.hot_bytes),
@@ -197,6 +201,7 @@ int guest_understand(const void *blob, size_t len_bytes, struct guest_opts *o, c
 	v.seed = le64toh(b.seed);
 	v.break_device_tracking = le32toh(b.flags) & BLOB_BREAK_DEVICE;
 	v.fill_all = le32toh(b.flags) & BLOB_FILL_ALL;
+	v.fill_none = le32toh(b.flags) & BLOB_FILL_NONE;
 	ret = guest_opts_check(&v, why, why_bytes);
 	if (!ret)
 		*o = v;

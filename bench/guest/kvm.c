@@ -38,7 +38,8 @@
 #define HIGH_GPA (4ull << 30)
 #define GIB (1ull << 30)
 #define BIG_PAGE (2ull << 20)
-#define MAX_BYTES (64 * GIB)
+#define DIRS_MAX 64u /* page directories that there is room for, of 1 GiB each */
+#define MAX_BYTES (512 * GIB)
 
 /* Present, writable, accessed and dirty, so that the CPU need not set them; and a large page. */
 #define PTE_TABLE 0x63ull
@@ -180,18 +181,28 @@ static int make_vcpu(struct kvm_guest *k, char *why, size_t why_bytes)
 	return 0;
 }
 
+static uint64_t div_up(uint64_t a, uint64_t b)
+{
+	return (a + b - 1) / b;
+}
+
 static uint64_t gpa_of(uint64_t offset)
 {
 	return offset < LOW_END ? offset : offset - LOW_END + HIGH_GPA;
 }
 
-/* The i-th word of the page tables: PML4, PDPT, then the directories, side by side. */
+/*
+ * The i-th word of the page tables: PML4, PDPT, then the directories, side by side; pages of 2 MiB.
+ * The tables of a guest too large for their place have pages of 1 GiB, and no directories.
+ */
 static uint64_t table_word(uint64_t size_bytes, uint64_t i)
 {
-	uint64_t n_big = (size_bytes + BIG_PAGE - 1) / BIG_PAGE, n_dirs = (n_big + 511) / 512;
+	uint64_t n_big = div_up(size_bytes, BIG_PAGE), n_dirs = div_up(size_bytes, GIB);
 
 	if (i < 512)
 		return i ? 0 : (TABLES + 0x1000) | PTE_TABLE;
+	if (i < 1024 && size_bytes > DIRS_MAX * GIB)
+		return i - 512 < n_dirs ? gpa_of((i - 512) * GIB) | PTE_BIG : 0;
 	if (i < 1024)
 		return i - 512 < n_dirs ? (TABLES + 0x2000 + (i - 512) * 0x1000) | PTE_TABLE : 0;
 	return i - 1024 < n_big ? gpa_of((i - 1024) * BIG_PAGE) | PTE_BIG : 0;
@@ -199,7 +210,7 @@ static uint64_t table_word(uint64_t size_bytes, uint64_t i)
 
 static uint64_t n_table_words(uint64_t size_bytes)
 {
-	return 1024 + (size_bytes + 512 * BIG_PAGE - 1) / (512 * BIG_PAGE) * 512;
+	return 1024 + (size_bytes > DIRS_MAX * GIB ? 0 : div_up(size_bytes, GIB) * 512);
 }
 
 static size_t payload_bytes(void)
@@ -330,7 +341,7 @@ static int kvm_create(struct guest *g, bool empty, char *why, size_t why_bytes)
 	if (ret < 0)
 		return say(ret, "KVM refuses a vCPU in 64-bit mode", why, why_bytes);
 	write_low_ram(g);
-	ret = guest_fill(g->mem.host, &g->o);
+	ret = g->o.fill_none ? 0 : guest_fill(g->mem.host, &g->o);
 	return ret ? say(ret, "filling guest RAM", why, why_bytes) : 0;
 }
 

@@ -50,7 +50,7 @@ struct migrate_opts {
 	enum guest_kind kind;
 	enum guest_memory_kind memory;
 	struct guest_nodes nodes;
-	bool fill_all;
+	bool fill_all, fill_none;
 	const char *guest_why; /* why another kind than the usual one; or NULL */
 	bool progress;
 };

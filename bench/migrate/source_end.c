@@ -128,6 +128,7 @@ void source_run(struct rj_env *env, const struct migrate_opts *o, const char *ur
 		.workload = o->workload,
 		.seed = o->seed,
 		.fill_all = o->fill_all,
+		.fill_none = o->fill_none,
 		.memory = o->memory,
 		.nodes = o->nodes,
 		.tracker = o->tracker_text && !strcmp(o->tracker_text, "ring") ? GUEST_TRACKER_RING
