@@ -27,22 +27,27 @@ void rji_bitmap_clear_range(uint64_t *map, uint64_t first, uint64_t n)
 		map[word] &= ~mask;
 }
 
-uint64_t rji_bitmap_weight(const uint64_t *map, uint64_t n_words)
+/* The first word at or after i that may be other than 0; most are, so eight are tried at a time. */
+static uint64_t skip_zeros(const uint64_t *map, uint64_t i, uint64_t n_words)
 {
-	uint64_t weight = 0, i = 0;
-
-	/* Mostly zeros: eight at a time, which the compiler turns into vectors. */
-	for (; i + 8 <= n_words; i += 8) {
+	while (i % 8 == 0 && i + 8 <= n_words) {
 		uint64_t any = 0;
 
 		for (int k = 0; k < 8; k++)
 			any |= map[i + k];
-		if (!any)
-			continue;
-		for (int k = 0; k < 8; k++)
-			weight += (uint64_t)__builtin_popcountll(map[i + k]);
+		if (any)
+			break;
+		i += 8;
 	}
-	for (; i < n_words; i++)
+	return i;
+}
+
+uint64_t rji_bitmap_weight(const uint64_t *map, uint64_t n_words)
+{
+	uint64_t weight = 0;
+
+	for (uint64_t i = skip_zeros(map, 0, n_words); i < n_words;
+	     i = skip_zeros(map, i + 1, n_words))
 		weight += (uint64_t)__builtin_popcountll(map[i]);
 	return weight;
 }
@@ -62,10 +67,10 @@ static bool or_words(uint64_t *dst, const uint64_t *src, uint64_t n_words)
 {
 	uint64_t any = 0;
 
-	for (uint64_t i = 0; i < n_words; i++) {
-		if (src[i])
-			dst[i] |= src[i];
+	for (uint64_t i = skip_zeros(src, 0, n_words); i < n_words;
+	     i = skip_zeros(src, i + 1, n_words)) {
 		any |= src[i];
+		dst[i] |= src[i];
 	}
 	return any;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/bitmap.h"
 
@@ -59,8 +60,11 @@ static int attach_slot(struct log_slot *ls, uint32_t region, const struct rj_reg
 	if (ret <= 0 || ls->bits)
 		return ret;
 	ls->bits = rji_bitmap_alloc(ls->k.n_pages);
-	if (ls->bits)
+	if (ls->bits) { /* there when the first collect comes; only a wish where the kernel is old */
+		madvise(ls->bits, rji_bitmap_words(ls->k.n_pages) * sizeof(*ls->bits),
+			MADV_POPULATE_WRITE);
 		return ret;
+	}
 	ls->k.region = RJI_KVM_NO_REGION;
 	snprintf(why, why_bytes, "no memory for the dirty bitmap of KVM slot %u", ls->k.s.slot);
 	return -ENOMEM;
