@@ -189,6 +189,13 @@ void guest_detach(struct guest *g)
 	set_session(g, NULL);
 }
 
+struct rj_tracker *guest_tracker(struct guest *g, char *why, size_t why_bytes)
+{
+	if (!g->tracker && g->ops->track(g, why, why_bytes) < 0)
+		return NULL;
+	return g->tracker;
+}
+
 const char *guest_tracking(const struct guest *g)
 {
 	if (g->o.kind == GUEST_KVM)

@@ -139,6 +139,12 @@ int guest_check(const struct guest *g, char *why, size_t why_bytes);
 void guest_beats(const struct guest *g, struct guest_beats *b);
 
 /*
+ * The tracker that attaching would add, for programs that drive it themselves; the guest's. NULL:
+ * every write is marked, or with why it cannot be made.
+ */
+struct rj_tracker *guest_tracker(struct guest *g, char *why, size_t why_bytes);
+
+/*
  * Who tells which pages it wrote, once attached: "kvm dirty log", "kvm dirty ring", "userfaultfd
  * write-protection", "rj_mark_dirty()".
  */

@@ -11,6 +11,7 @@
 #include "bench/guest/guest_impl.h"
 
 #define SIZE_MIN_BYTES (16ull << 20)
+#define SPARSE_MAX_BYTES (512ull << 30) /* of a kvm guest that fills nothing */
 #define RATE_MAX (1ull << 40)
 
 static int refuse(char *why, size_t why_bytes, const char *fmt, ...)
@@ -111,6 +112,7 @@ static const struct guest_ops *const kinds_ops[] = { &guest_kvm_ops, &guest_synt
 int guest_opts_check(const struct guest_opts *o, char *why, size_t why_bytes)
 {
 	const struct guest_ops *ops;
+	uint64_t max;
 
 	if (o->kind > GUEST_MARKED)
 		return refuse(why, why_bytes, "unknown kind of guest");
@@ -119,11 +121,16 @@ int guest_opts_check(const struct guest_opts *o, char *why, size_t why_bytes)
 		return refuse(why, why_bytes, "a marked guest has no memory to prefault");
 	if (o->fill_none && (o->kind != GUEST_KVM || o->fill_all || o->prefault))
 		return refuse(why, why_bytes, "only a kvm guest can have memory that is not there");
+	if (o->fill_none && o->workload.kind == WORKLOAD_UNIFORM)
+		return refuse(
+			why, why_bytes,
+			"memory that is not there cannot be written all over: take a hot workload");
 	if (o->size_bytes % GUEST_PAGE_BYTES)
 		return refuse(why, why_bytes, "a guest's size is a multiple of 4K");
-	if (o->size_bytes < SIZE_MIN_BYTES || o->size_bytes > ops->size_max_bytes)
+	max = o->fill_none ? SPARSE_MAX_BYTES : ops->size_max_bytes;
+	if (o->size_bytes < SIZE_MIN_BYTES || o->size_bytes > max)
 		return refuse(why, why_bytes, "a %s guest has 16M to %" PRIu64 "G of memory",
-			      ops->name, ops->size_max_bytes >> 30);
+			      ops->name, max >> 30);
 	return check_workload(&o->workload, why, why_bytes);
 }
 

@@ -39,7 +39,7 @@
 #define GIB (1ull << 30)
 #define BIG_PAGE (2ull << 20)
 #define DIRS_MAX 64u /* page directories that there is room for, of 1 GiB each */
-#define MAX_BYTES (512 * GIB)
+#define MAX_BYTES (DIRS_MAX * GIB)
 
 /* Present, writable, accessed and dirty, so that the CPU need not set them; and a large page. */
 #define PTE_TABLE 0x63ull
@@ -191,26 +191,36 @@ static uint64_t gpa_of(uint64_t offset)
 	return offset < LOW_END ? offset : offset - LOW_END + HIGH_GPA;
 }
 
-/*
- * The i-th word of the page tables: PML4, PDPT, then the directories, side by side; pages of 2 MiB.
- * The tables of a guest too large for their place have pages of 1 GiB, and no directories.
- */
+/* Where the directories are; those of a guest too large for their place are at the end of RAM. */
+static uint64_t dirs_at(uint64_t size_bytes)
+{
+	return size_bytes > DIRS_MAX * GIB ? size_bytes - BIG_PAGE : TABLES + 0x2000;
+}
+
+/* The i-th word of the page tables: PML4, PDPT, then the directories. */
 static uint64_t table_word(uint64_t size_bytes, uint64_t i)
 {
 	uint64_t n_big = div_up(size_bytes, BIG_PAGE), n_dirs = div_up(size_bytes, GIB);
 
 	if (i < 512)
 		return i ? 0 : (TABLES + 0x1000) | PTE_TABLE;
-	if (i < 1024 && size_bytes > DIRS_MAX * GIB)
-		return i - 512 < n_dirs ? gpa_of((i - 512) * GIB) | PTE_BIG : 0;
 	if (i < 1024)
-		return i - 512 < n_dirs ? (TABLES + 0x2000 + (i - 512) * 0x1000) | PTE_TABLE : 0;
+		return i - 512 < n_dirs
+			       ? gpa_of(dirs_at(size_bytes) + (i - 512) * 0x1000) | PTE_TABLE
+			       : 0;
 	return i - 1024 < n_big ? gpa_of((i - 1024) * BIG_PAGE) | PTE_BIG : 0;
 }
 
 static uint64_t n_table_words(uint64_t size_bytes)
 {
-	return 1024 + (size_bytes > DIRS_MAX * GIB ? 0 : div_up(size_bytes, GIB) * 512);
+	return 1024 + div_up(size_bytes, GIB) * 512;
+}
+
+static uint64_t *table_at(const struct guest *g, uint64_t i)
+{
+	uint64_t at = i < 1024 ? TABLES + i * 8 : dirs_at(g->o.size_bytes) + (i - 1024) * 8;
+
+	return (uint64_t *)(g->mem.host + at);
 }
 
 static size_t payload_bytes(void)
@@ -220,10 +230,8 @@ static size_t payload_bytes(void)
 
 static void write_low_ram(struct guest *g)
 {
-	uint64_t *tables = (uint64_t *)(g->mem.host + TABLES);
-
 	for (uint64_t i = 0; i < n_table_words(g->o.size_bytes); i++)
-		tables[i] = table_word(g->o.size_bytes, i);
+		*table_at(g, i) = table_word(g->o.size_bytes, i);
 	memcpy(g->mem.host + PAYLOAD, guest_payload_start, payload_bytes());
 }
 
@@ -498,14 +506,12 @@ static int kvm_load(struct guest *g, struct guest_state *st, char *why, size_t w
 static int check_low_ram(const struct guest *g, const struct kvm_regs *regs, char *why,
 			 size_t why_bytes)
 {
-	const uint64_t *tables = (const uint64_t *)(g->mem.host + TABLES);
-
 	if (memcmp(g->mem.host + PAYLOAD, guest_payload_start, payload_bytes()) != 0) {
 		snprintf(why, why_bytes, "page 2, the guest's code, is lost");
 		return -EIO;
 	}
 	for (uint64_t i = 0; i < n_table_words(g->o.size_bytes); i++)
-		if (tables[i] != table_word(g->o.size_bytes, i)) {
+		if (*table_at(g, i) != table_word(g->o.size_bytes, i)) {
 			snprintf(why, why_bytes, "page %" PRIu64 ", a page table, is lost",
 				 (uint64_t)((TABLES + i * 8) / GUEST_PAGE_BYTES));
 			return -EIO;
