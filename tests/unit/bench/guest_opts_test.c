@@ -181,7 +181,8 @@ Test(guest_opts, bad_fields_are_refused)
 	refuse_byte(7, 4);  /* workload */
 	refuse_byte(7, 0);  /* idle, with a rate */
 	refuse_byte(7, 1);  /* uniform, with a hot area */
-	refuse_byte(8, 4);  /* flags */
+	refuse_byte(8, 6);  /* flags: all is filled, and nothing is */
+	refuse_byte(8, 8);  /* no such flag */
 	refuse_byte(12, 1); /* reserved */
 	refuse_byte(16, 1); /* size: not of whole pages */
 	refuse_byte(22, 1); /* size: too large */
