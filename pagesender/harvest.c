@@ -415,9 +415,7 @@ static int next_of_queue(struct rji_harvest *h, struct rji_harvest_cursor *c, ui
 	if (turn >= q->n)
 		return 0;
 	number = q->number ? q->number[turn] : turn;
-	c->wanted = UINT32_MAX;
-	if (queue != c->group || h->n_groups > 1)
-		c->wanted = spans_of_group(h, &h->windows[number], queue);
+	c->wanted = h->n_groups == 1 ? UINT32_MAX : spans_of_group(h, &h->windows[number], queue);
 	ret = open_window(h, &h->windows[number], err);
 	if (ret < 0)
 		return ret;

@@ -268,6 +268,10 @@ void result_print_summary(const struct migrate_result *res)
 	printf("  moved        %s at %s; the guest dirtied %s in the last round\n",
 	       UNITS_BYTES(st->transferred_bytes), UNITS_RATE(st->throughput_bytes_per_s),
 	       UNITS_RATE(st->dirty_rate_bytes_per_s));
+	if (bytes_of_locality(&res->lanes, RJ_REMOTE))
+		printf("  nodes        %s sent by lanes near it, %s by lanes at other nodes\n",
+		       UNITS_BYTES(bytes_of_locality(&res->lanes, RJ_LOCAL)),
+		       UNITS_BYTES(bytes_of_locality(&res->lanes, RJ_REMOTE)));
 	printf("  guest        longest heartbeat gap while running %.1f ms, p99 %.1f ms\n",
 	       (double)res->beats.gap_max_ns / 1e6, (double)res->beats.gap_p99_ns / 1e6);
 	if (st->pinned_peak_bytes)
