@@ -163,7 +163,7 @@ static void judge_memlock(struct rji_judge *j)
 	if (j->guest_bytes)
 		RJI_SAY(pr->fix,
 			"ulimit -l %" PRIu64
-			"; of a service: LimitMEMLOCK=infinity; or setcap cap_ipc_lock=ep PROGRAM",
+			"; of a service: LimitMEMLOCK=infinity; or setcap cap_ipc_lock=ep PROGRAM; or register lazily, with a cap below the limit",
 			(j->guest_bytes + 1023) / 1024);
 	else
 		RJI_SAY(pr->fix,
