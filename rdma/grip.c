@@ -106,11 +106,14 @@ static int sleep_once(struct rji_rdma_lane *lane, uint64_t until_ns)
 	return ret < 0 ? ret : 0;
 }
 
-/* Wait until the lane is in the window. The lock is held at the begin and at the end. */
+/*
+ * Wait until the lane is in the window. The lock is held at the begin and at the end. As long as windows come patience has no end:
+ * with all of a large guest to register this one's turn may be minutes away.
+ */
 static int await(struct rji_rdma_lane *lane, struct rji_rdma_window *w)
 {
-	uint64_t until_ns =
-		rji_now_ns() + (uint64_t)PATIENCE * lane->tp->peer_timeout_ms * RJI_NS_PER_MS;
+	uint64_t patience_ns = (uint64_t)PATIENCE * lane->tp->peer_timeout_ms * RJI_NS_PER_MS;
+	uint64_t until_ns = rji_now_ns() + patience_ns;
 	struct rji_rdma_window_pool *pool = w->table->pool;
 	int ret = 0;
 
@@ -120,6 +123,8 @@ static int await(struct rji_rdma_lane *lane, struct rji_rdma_window *w)
 			return lost(lane, pool);
 		pthread_mutex_unlock(&pool->lock);
 		ret = sleep_once(lane, until_ns);
+		if (lane->woken)
+			until_ns = rji_now_ns() + patience_ns;
 		if (!ret && rji_now_ns() >= until_ns)
 			ret = late(lane, w);
 		pthread_mutex_lock(&pool->lock);

@@ -104,7 +104,6 @@ static int parse(struct parsed *p, const struct rji_rdma_region *r, const void *
 	return !ret && !rji_cursor_done(&c) ? RJ_E_PROTOCOL : ret;
 }
 
-/* In mode COME what has no key yet is on its way, without our asking. */
 static int fill(struct rji_rdma_window_table *t, const struct parsed *p, const uint8_t *keys)
 {
 	struct rji_cursor c;
@@ -117,8 +116,7 @@ static int fill(struct rji_rdma_window_table *t, const struct parsed *p, const u
 
 		if (!key && p->mode != RJI_RDMA_KEYS_COME)
 			return RJ_E_PROTOCOL;
-		rji_rdma_windows_take(&t->window[k]);
-		if (key)
+		if (key && rji_rdma_windows_take(&t->window[k]))
 			rji_rdma_windows_came(&t->window[k], key);
 	}
 	return 0;
@@ -138,6 +136,7 @@ static int make_table(struct rji_rdma_region *r, struct rji_rdma_window_pool *po
 		.n = p->device[i].n,
 		.base = p->base,
 		.len_bytes = r->len_bytes,
+		.unasked = p->mode == RJI_RDMA_KEYS_COME,
 	};
 	ret = rji_rdma_window_table_init(t, pool);
 	if (!ret) {

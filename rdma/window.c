@@ -381,6 +381,15 @@ void rji_rdma_windows_came(struct rji_rdma_window *w, uint32_t key)
 	step(pool);
 }
 
+bool rji_rdma_windows_came_by_itself(struct rji_rdma_window *w, uint32_t key)
+{
+	unlist(w); /* of wishes, or of those still to be said */
+	if (w->state != RJI_RDMA_WINDOW_COMING && !rji_rdma_windows_take(w))
+		return false;
+	rji_rdma_windows_came(w, key);
+	return true;
+}
+
 static void absent(struct rji_rdma_window *w)
 {
 	struct rji_rdma_window_pool *pool = w->table->pool;

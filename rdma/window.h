@@ -86,7 +86,8 @@ struct rji_rdma_window_table {
 	uint32_t n;
 	uint64_t base;
 	uint64_t len_bytes;
-	bool told; /* destination: keys that come from now on are told by message */
+	bool told;    /* destination: keys that come from now on are told by message */
+	bool unasked; /* source: keys come also of windows that nobody wanted */
 	struct rji_rdma_window *window;
 };
 
@@ -198,6 +199,8 @@ bool rji_rdma_windows_drop(struct rji_rdma_window *w);
 struct rji_rdma_window *rji_rdma_windows_todo(struct rji_rdma_window_pool *pool);
 /* What became of it. */
 void rji_rdma_windows_came(struct rji_rdma_window *w, uint32_t key);
+/* The same, whether it was wanted or not. False: it had come before. */
+bool rji_rdma_windows_came_by_itself(struct rji_rdma_window *w, uint32_t key);
 void rji_rdma_windows_left_out(struct rji_rdma_window *w);
 void rji_rdma_windows_gone(struct rji_rdma_window *w);
 /* The pool is of no use any more, for this reason; the first stays. */

@@ -27,7 +27,7 @@
  * cannot make the destination pin more than its cap. One that writes to a window it has dropped breaks its own lane. A
  * destination that tells wrong keys spoils its own guest.
  *
- * Where the destination registers everything it tells keys unasked as they come, and there is nothing to want or to drop.
+ * Where the destination registers everything it tells keys unasked as they come; WANT then says which a lane waits for or will soon.
  */
 
 static uint32_t exported_index(const struct rji_rdma_transport *tp, uint32_t device)
@@ -186,10 +186,14 @@ static struct rji_rdma_window *wanted(struct rji_rdma_transport *tp, struct rji_
 static bool destination_hears(struct rji_rdma_transport *tp, struct rji_rdma_region *r,
 			      const struct rji_rdma_window_message *m)
 {
-	struct rji_rdma_window *w = tp->lazy ? wanted(tp, r, m) : NULL;
+	struct rji_rdma_window *w = wanted(tp, r, m);
 
 	if (!w)
 		return false;
+	if (!tp->lazy) { /* it comes anyway: now rather than in its turn */
+		rji_rdma_windows_demand(w);
+		return m->kind == RJI_RDMA_WINDOW_WANT;
+	}
 	if (m->kind == RJI_RDMA_WINDOW_WANT)
 		return rji_rdma_windows_bring(w);
 	return m->kind == RJI_RDMA_WINDOW_DROP && rji_rdma_windows_drop(w);
@@ -200,6 +204,9 @@ static bool source_hears(struct rji_rdma_region *r, const struct rji_rdma_window
 	struct rji_rdma_window *w =
 		r && m->device < r->n_there ? window_of(&r->there[m->device], m->window) : NULL;
 
+	/* Unasked, also while we are about to ask. */
+	if (w && w->table->unasked && m->kind == RJI_RDMA_WINDOW_KEY)
+		return rji_rdma_windows_came_by_itself(w, m->key);
 	/* While it stands in a list, we have not said what this would answer. */
 	if (!w || w->list != RJI_RDMA_LIST_NONE)
 		return false;

@@ -705,6 +705,28 @@ static bool a_destination_tells_nothing_unasked(void)
 	return true;
 }
 
+/* Where everything is registered anyway, a window may be wanted before its turn, and comes once. */
+static bool a_window_may_be_wanted_before_its_turn(void)
+{
+	struct shim_config c = { .seed = 69, .max_mr_bytes = 1 * MIB };
+	struct pair_opts o = opts(2);
+	struct rj_error err;
+	struct pair p;
+
+	o.background = true;
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	CHECK(!hear(p.destination, RJI_RDMA_WINDOW_WANT, 0, 3, 0, &err));
+	CHECK(!hear(p.destination, RJI_RDMA_WINDOW_WANT, 0, 3, 0, &err));
+	CHECK(hear(p.destination, RJI_RDMA_WINDOW_DROP, 0, 3, 0, &err) == RJ_E_PROTOCOL);
+	CHECK(!pair_send_all(&p, 1, &err) && pair_equal(&p));
+	CHECK(hear(p.source, RJI_RDMA_WINDOW_KEY, 0, 3, 7, &err) == RJ_E_PROTOCOL);
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
 /* Registering populates: what the guest never touched is not to be, until there is something to send. */
 static bool empty_memory_is_registered_when_sent(void)
 {
@@ -1110,6 +1132,7 @@ static const struct test_case cases[] = {
 	CASE(lazy_windows_are_let_go_for_a_discard),
 	CASE(a_source_gets_no_more_than_the_cap),
 	CASE(a_destination_tells_nothing_unasked),
+	CASE(a_window_may_be_wanted_before_its_turn),
 	CASE(empty_memory_is_registered_when_sent),
 	CASE(strangers_are_refused),
 	CASE(lane_connects_once),
