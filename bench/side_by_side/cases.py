@@ -25,6 +25,14 @@ class Case:
         self.ramjet = Ramjet(opts.programs)
         self.extra = {}
 
+    def start(self, *more, progress=False):
+        return self.ramjet.start_migration(self.transport, self.size, "--memory", self.opts.memory,
+                                           *more, progress=progress)
+
+    def migrate(self, *more):
+        """Both ends here. Every figure it prints."""
+        return self.ramjet.finish_migration(self.start(*more))
+
     @property
     def more_is_better(self):
         return self.unit == "bytes/s"
@@ -52,7 +60,7 @@ class Rdma64K(Rdma):
 
     def sides(self):
         def ours():
-            return self.ramjet.migrate("rdma", self.size)["throughput_bytes_per_s"]
+            return self.migrate()["throughput_bytes_per_s"]
 
         return Side({"": ours}), Side({"": lambda: self.peer.rate(65536, self.size)})
 
@@ -80,8 +88,7 @@ class RdmaTotal(Rdma):
     unit = "s"
 
     def total(self, *more):
-        return self.ramjet.migrate("rdma", self.size, "--memory", self.opts.memory,
-                                   *more)["total_time_ms"] / 1e3
+        return self.migrate(*more)["total_time_ms"] / 1e3
 
 
 class RdmaLazy(RdmaTotal):
@@ -97,8 +104,7 @@ class RdmaLazy(RdmaTotal):
         return "ramjet-migrate --register all", self.ramjet.version()
 
     def lazy(self):
-        program = self.ramjet.start_migration(
-            "rdma", self.size, "--memory", self.opts.memory, "--register", "lazy", "--pin-cap", self.cap)
+        program = self.start("--register", "lazy", "--pin-cap", self.cap)
         with PinnedBytes(program) as pinned:
             figures = self.ramjet.finish_migration(program)
         peak = self.extra["pinned_peak_bytes"]
@@ -148,7 +154,7 @@ class RdmaReceiverCpu(Rdma):
         return "limit", None
 
     def ours(self):
-        program = self.ramjet.start_migration("rdma", self.size, progress=True)
+        program = self.start(progress=True)
         with ReceiverCpu(program) as cpu:
             self.ramjet.finish_migration(program)
         return cpu.share(program)
@@ -183,8 +189,7 @@ class TcpPresent(Tcp):
         self.peer = Iperf3()
 
     def ours(self, lanes):
-        return self.ramjet.migrate("tcp", self.size, "--memory", self.opts.memory, "--prefault",
-                                   "--lanes", lanes)["throughput_bytes_per_s"]
+        return self.migrate("--prefault", "--lanes", lanes)["throughput_bytes_per_s"]
 
     def sides(self):
         return (self.settings("lane", "lanes", self.opts.streams, self.ours),
@@ -203,7 +208,7 @@ class TcpFreshQemu(Tcp):
         return "QEMU multifd", self.peer.version()
 
     def ours(self, _):
-        return self.ramjet.migrate("tcp", self.size, "--memory", self.opts.memory)["total_time_ms"] / 1e3
+        return self.migrate()["total_time_ms"] / 1e3
 
     def sides(self):
         return (self.settings("lane", "lanes", [None], self.ours),

@@ -57,10 +57,6 @@ class Ramjet:
             raise Failed("ramjet-migrate: %s" % (figures.get("error") or figures["status"]))
         return figures
 
-    def migrate(self, transport, size, *more):
-        """Both ends here. Every figure it prints."""
-        return self.finish_migration(self.start_migration(transport, size, *more))
-
     def perf(self, *args, timeout_s=900):
         """The figures of one run of ramjet-perf."""
         program = Program(self.program("ramjet-perf"), "--json", *args)
