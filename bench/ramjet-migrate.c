@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "bench/common/options.h"
@@ -282,6 +283,8 @@ int main(int argc, char **argv)
 	progress_enable(o.progress);
 	progress_verbose(o.verbose);
 	block_signals();
+	if (o.report_fd != UINT32_MAX) /* killed parents leave no destination that waits for ever */
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
 	rj_env_opts_init(&eo);
 	eo.log = progress_log;
 	eo.arg = o.report_fd != UINT32_MAX ? "destination " : "";

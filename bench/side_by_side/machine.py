@@ -3,13 +3,20 @@
 
 import glob
 import ipaddress
-import mmap
-import os
+import sys
 
-from processes import Failed, Missing
+from processes import Failed, Missing, run
 
 SPARE_BYTES = 1 << 30
-MADV_POPULATE_WRITE = 23
+TOUCH = """
+import mmap, sys
+memory = mmap.mmap(-1, int(sys.argv[1]), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+try:
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    memory.madvise(23)  # MADV_POPULATE_WRITE
+except OSError:  # an older kernel, or one without huge pages
+    memory[::4096] = bytes(len(memory) // 4096)
+"""
 
 
 def available_bytes():
@@ -36,15 +43,7 @@ def touch_memory(size):
     n = min(size, available_bytes() - SPARE_BYTES)
     if n <= 0:
         return
-    child = os.fork()
-    if not child:
-        try:
-            memory = mmap.mmap(-1, n, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            memory.madvise(mmap.MADV_HUGEPAGE)
-            memory.madvise(MADV_POPULATE_WRITE)
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+    run(sys.executable, "-c", TOUCH, n, timeout_s=300)
 
 
 def rdma_address(asked_for):

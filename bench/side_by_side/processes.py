@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Programs started and ended: none outlives this process, however it ends."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -49,16 +50,17 @@ class Program:
         self.args = [str(arg) for arg in args]
         self.name = os.path.basename(self.args[0])
         self.out, self.lines = [], []
-        # A session of its own: Ctrl-C reaches this process only, which ends all others in order.
-        self.process = subprocess.Popen(
-            self.args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env=env, pass_fds=pass_fds, preexec_fn=in_child, start_new_session=True)
-        running.append(self)
-        self.pid = self.process.pid
-        self.readers = [threading.Thread(target=read, daemon=True)
-                        for read in (self._read_stdout, self._read_stderr)]
-        for reader in self.readers:
-            reader.start()
+        with signals.whole():
+            # A session of its own: Ctrl-C reaches this process only, which ends all others in order.
+            self.process = subprocess.Popen(
+                self.args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, env=env, pass_fds=pass_fds, preexec_fn=in_child, start_new_session=True)
+            running.append(self)
+            self.pid = self.process.pid
+            self.readers = [threading.Thread(target=read, daemon=True)
+                            for read in (self._read_stdout, self._read_stderr)]
+            for reader in self.readers:
+                reader.start()
 
     def _read_stdout(self):
         for line in self.process.stdout:
@@ -88,6 +90,11 @@ class Program:
 
     def end(self):
         """It and what it started are gone when this returns."""
+        if self in running:
+            with signals.whole():
+                self._end()
+
+    def _end(self):
         family = [(pid, started_at(pid)) for pid in descendants(self.pid)]
         if self.is_running():
             self.process.terminate()
@@ -103,8 +110,7 @@ class Program:
             reader.join(5)
         self.process.stdout.close()
         self.process.stderr.close()
-        if self in running:
-            running.remove(self)
+        running.remove(self)
 
 
 def run(*args, timeout_s=120, **how):
@@ -121,12 +127,36 @@ def end_all():
         program.end()
 
 
-def end_on_signals():
-    def leave(number, _):
-        sys.exit(128 + number)  # through every finally on the way
+class Signals:
+    """SIGINT, SIGTERM and SIGHUP end this process through every finally, but never half-way into a whole()."""
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, leave)
+    def __init__(self):
+        self.depth, self.pending, self.leaving = 0, None, False
+
+    def catch(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._came)
+
+    def _came(self, number, _):
+        self.pending = self.pending or number
+        self._leave_if_asked()
+
+    def _leave_if_asked(self):
+        if self.pending and not self.depth and not self.leaving:
+            self.leaving = True
+            sys.exit(128 + self.pending)
+
+    @contextlib.contextmanager
+    def whole(self):
+        self.depth += 1
+        try:
+            yield
+        finally:
+            self.depth -= 1
+            self._leave_if_asked()
+
+
+signals = Signals()
 
 
 def started_at(pid):
