@@ -188,7 +188,7 @@ int rji_session_next(struct rj_session *s, unsigned int flags, uint64_t deadline
 int rji_session_expect(struct rj_session *s, unsigned int flags, uint16_t a, uint16_t b,
 		       uint64_t deadline_ns, struct rji_msg **msg_p, struct rj_error *err)
 {
-	struct rji_msg *msg;
+	struct rji_msg *msg = NULL;
 	int ret = rji_session_next(s, flags, deadline_ns, &msg, err);
 
 	if (ret == RJ_E_TIMEOUT)
