@@ -107,8 +107,9 @@ static int release(struct rj_session *s, struct rj_error *err)
 /* The last moment to change our mind. */
 static int may_commit(struct rj_session *s, const struct rji_handover *ho, struct rj_error *err)
 {
-	uint64_t rest = s->fig.predicted[RJI_TERM_REVOKE] + s->fig.predicted[RJI_TERM_RESUME] +
-			s->model.round_trip_ns;
+	uint64_t rest = s->fig.predicted_p99[RJI_TERM_REVOKE] +
+			s->fig.predicted_p99[RJI_TERM_RESUME] +
+			rji_estimate_p99(&s->model.round_trip_ns);
 	uint64_t elapsed = rji_now_ns() - ho->paused_at_ns;
 
 	if (atomic_load_explicit(&s->cancel, memory_order_acquire))

@@ -12,6 +12,17 @@
 
 #include "migration/session_impl.h"
 
+/* PREPARED came too late, but says how long loading takes. */
+static void learn_load(struct rj_session *s, const struct rji_msg *msg)
+{
+	struct rji_msg_prepared prepared;
+	struct rji_cursor c;
+
+	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
+	if (!rji_get_prepared(&c, &prepared))
+		s->model.seen_ns[RJI_TERM_LOAD] = prepared.load_ns;
+}
+
 /* ROLLBACK_OK, whatever comes before it. */
 static int await_ok(struct rj_session *s, bool loaded, struct rji_msg **msg_p, struct rj_error *err)
 {
@@ -25,6 +36,7 @@ static int await_ok(struct rj_session *s, bool loaded, struct rji_msg **msg_p, s
 
 		if (ret < 0 || (*msg_p)->type == RJI_MSG_ROLLBACK_OK)
 			return ret;
+		learn_load(s, *msg_p);
 		free(*msg_p);
 	}
 }

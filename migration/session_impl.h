@@ -56,7 +56,8 @@ struct rji_figures {
 	_Atomic uint64_t dirty_rate_bytes_per_s;
 	_Atomic uint64_t pending_bytes;
 	_Atomic uint64_t downtime_ns, predicted_ns;
-	_Atomic uint64_t downtime[RJI_N_TERMS], predicted[RJI_N_TERMS];
+	_Atomic uint64_t downtime[RJI_N_TERMS], predicted[RJI_N_TERMS], predicted_p99[RJI_N_TERMS];
+	_Atomic uint64_t predicted_p99_ns;
 	_Atomic uint64_t tracker_start_ns, tracker_stop_ns;
 	_Atomic uint64_t registered_bytes, register_ns;
 	_Atomic uint64_t state_bytes;
@@ -134,6 +135,7 @@ struct rj_session {
 	struct rji_downtime_model model;
 	uint64_t lane_failed_ns;     /* when the control thread first saw it; 0: not */
 	struct rji_addrs lane_addrs; /* where lanes connect */
+	uint64_t retry_at_ns;	     /* after a rollback: no other attempt before */
 	uint32_t lanes_replaced;     /* times in a row, without a round in between */
 	uint32_t peer_keep_ms;	     /* how long the destination keeps the outcome */
 
@@ -253,6 +255,9 @@ void rji_expect_round(struct rj_session *s);
  */
 int rji_finish_round(struct rj_session *s, uint64_t deadline_ns, struct rji_sent *sent_p,
 		     struct rj_error *err);
+
+/* Source: could the destination take the guest now? Measures the round trip. */
+int rji_ask_peer_ready(struct rj_session *s, struct rj_error *err);
 
 /*
  * Source, switchover.c: pause, send the rest, hand over. 0: the guest runs at the destination.

@@ -21,6 +21,9 @@
 /* When a round sent nothing but pages remain (they are held), look again after this. */
 #define HELD_RETRY_MS 5
 
+/* What is left after the bulk round is too little to matter how fast it goes. */
+#define BULK_TELLS_NS (5 * RJI_NS_PER_MS)
+
 static int connect_control(struct rj_session *s, void *arg, struct rj_error *err)
 {
 	uint64_t deadline = rji_session_deadline(s->o.connect_timeout_ms);
@@ -100,7 +103,7 @@ static int agree(struct rj_session *s, struct rj_error *err)
 		return rji_session_malformed(s, RJI_MSG_HELLO_OK, err);
 	s->o.n_lanes = ok.n_lanes;
 	s->features = ok.features & hello.features;
-	s->model.round_trip_ns = rji_now_ns() - asked_at; /* until READY measures it again */
+	rji_estimate_saw(&s->model.round_trip_ns, rji_now_ns() - asked_at);
 	s->peer_keep_ms = ok.outcome_keep_ms;
 	s->fig.n_lanes = ok.n_lanes;
 	return 0;
@@ -376,12 +379,32 @@ static void note_round(struct rj_session *s, uint32_t number, uint64_t duration_
 	rji_vmm_tell(&s->vmm, &ev);
 }
 
-/* One round and a look at what became dirty meanwhile. The prediction is for stopping now. */
+/*
+ * What stopping now would cost, published. Returns what it would hardly ever exceed. After the bulk
+ * round alone the rate is that of first touch: as long as there is much to send, another round tells
+ * more, and leaves less.
+ */
+static uint64_t predict(struct rj_session *s, uint64_t pending_bytes)
+{
+	struct rji_prediction p;
+	uint64_t p99_ns;
+
+	s->fig.predicted_ns = rji_downtime_predict(&s->model, pending_bytes, &p);
+	p99_ns = rji_terms_sum(&p.p99);
+	s->fig.predicted_p99_ns = p99_ns;
+	rji_session_publish_terms(s->fig.predicted, &p.expected);
+	rji_session_publish_terms(s->fig.predicted_p99, &p.p99);
+	return s->model.bulk_only && p.expected.ns[RJI_TERM_SEND] > BULK_TELLS_NS ? UINT64_MAX
+										  : p99_ns;
+}
+
+/*
+ * One round and a look at what became dirty meanwhile. The prediction is for stopping now, at worst.
+ */
 static int one_round(struct rj_session *s, uint64_t *predicted_p, struct rj_error *err)
 {
 	uint32_t number = s->fig.rounds + 1;
 	uint64_t began = rji_now_ns(), collecting;
-	struct rji_terms terms;
 	struct rji_sent sent;
 	struct rji_dirt dirt;
 	int ret;
@@ -391,19 +414,20 @@ static int one_round(struct rj_session *s, uint64_t *predicted_p, struct rj_erro
 	ret = announce_round(s, number, err);
 	if (!ret)
 		ret = send_round(s, &sent, err);
+	if (!ret)
+		ret = rji_ask_peer_ready(s, err); /* how long is the way now? */
 	if (ret < 0)
 		return ret;
 	collecting = rji_now_ns();
 	ret = rji_harvest_collect(&s->harvest, &dirt, err);
 	if (ret < 0)
 		return ret;
-	s->model.harvest_ns = rji_now_ns() - collecting;
-	rji_downtime_saw_round(&s->model, sent.bytes, sent.send_ns, sent.fence_ns);
-	*predicted_p = rji_downtime_predict(&s->model, dirt.pending_bytes, &terms);
-	s->fig.predicted_ns = *predicted_p;
-	rji_session_publish_terms(s->fig.predicted, &terms);
-	note_round(s, number, rji_now_ns() - began, &sent, &dirt, *predicted_p);
-	if (!sent.pages && dirt.pending_pages) /* held: give it a moment */
+	rji_estimate_saw(&s->model.harvest_ns, rji_now_ns() - collecting);
+	rji_downtime_saw_round(&s->model, sent.bytes, sent.send_ns, sent.fence_ns, number == 1);
+	*predicted_p = predict(s, dirt.pending_bytes);
+	note_round(s, number, rji_now_ns() - began, &sent, &dirt, s->fig.predicted_ns);
+	/* Held, or nothing to do before the next attempt: give it a moment. */
+	if ((!sent.pages && dirt.pending_pages) || rji_now_ns() < s->retry_at_ns)
 		ret = rji_session_wait(s, RJI_WAIT_MIGRATING, rji_never, NULL,
 				       rji_session_deadline(HELD_RETRY_MS), err);
 	return ret == RJ_E_TIMEOUT ? 0 : ret;
@@ -428,7 +452,7 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 			allowed_ns =
 				atomic_load_explicit(&s->max_downtime_ms, memory_order_relaxed) *
 				RJI_NS_PER_MS;
-		} while (!ret && predicted_ns > allowed_ns);
+		} while (!ret && (predicted_ns > allowed_ns || rji_now_ns() < s->retry_at_ns));
 		if (!ret)
 			ret = rji_switchover(s, outcome_p, err);
 	} while (ret == -EAGAIN);

@@ -51,6 +51,7 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.total_ns = since_start(f, ended ? ended : rji_now_ns());
 	st.downtime_ns = get(&f->downtime_ns);
 	st.predicted_downtime_ns = get(&f->predicted_ns);
+	st.predicted_p99_ns = get(&f->predicted_p99_ns);
 	snapshot_terms(f->downtime, &st.downtime);
 	snapshot_terms(f->predicted, &st.predicted);
 	st.transferred_bytes = sent;

@@ -28,6 +28,9 @@
 /* After a rollback a lane that moves nothing for so long is given up. */
 #define STALL_MS 1000
 
+/* After the first rollback; twice as long after each further one. */
+#define RETRY_MS 25u
+
 struct switchover {
 	struct rji_terms terms;
 	uint64_t paused_at_ns; /* the pause was asked for */
@@ -46,7 +49,7 @@ static void cut(struct switchover *sw, enum rji_term term, uint64_t *at)
 	*at = now;
 }
 
-static int ask_peer_ready(struct rj_session *s, struct rj_error *err)
+int rji_ask_peer_ready(struct rj_session *s, struct rj_error *err)
 {
 	uint64_t sent_at = rji_now_ns();
 	struct rji_msg *msg;
@@ -58,8 +61,8 @@ static int ask_peer_ready(struct rj_session *s, struct rj_error *err)
 	if (ret < 0)
 		return ret;
 	free(msg);
-	s->model.round_trip_ns = rji_now_ns() - sent_at;
-	return rji_session_send(s, RJI_MSG_STOPPING, NULL, 0, err);
+	rji_estimate_saw(&s->model.round_trip_ns, rji_now_ns() - sent_at);
+	return 0;
 }
 
 static int pause_guest(struct rj_session *s, struct switchover *sw, struct rj_error *err)
@@ -243,6 +246,15 @@ bool rji_give_back(struct rj_session *s, bool released, bool was_running)
 	return resume_here(s, was_running);
 }
 
+/* What an attempt that was given up has shown, and when the next may come: the guest is to have some peace. */
+static void learn(struct rj_session *s, const struct switchover *sw, uint64_t stood_ns)
+{
+	uint32_t n = s->fig.rollbacks < 10 ? s->fig.rollbacks : 10;
+
+	rji_downtime_saw_attempt(&s->model, &sw->terms, sw->predicted_ns, stood_ns);
+	s->retry_at_ns = rji_session_deadline(RETRY_MS << n);
+}
+
 /* The guest runs again, so a lane may take its time, but not stand still. */
 static uint32_t stall_ms(const struct rj_session *s)
 {
@@ -266,8 +278,7 @@ static int roll_back(struct rj_session *s, const struct switchover *sw, int ret,
 		return rji_fail(err, RJ_E_VMM, "the guest did not resume at the source");
 	s->give_up_at_ns = sw->give_up_at_ns;
 	stood_ns = rji_now_ns() - sw->paused_at_ns;
-	if (late)
-		rji_downtime_saw_overrun(&s->model, sw->predicted_ns, stood_ns);
+	learn(s, sw, late ? stood_ns : 0);
 	rji_session_tell_warning(s,
 				 "the switchover %s: the guest goes on here after %" PRIu64
 				 " ms, another round follows",
@@ -299,7 +310,7 @@ static uint64_t latest(const struct rj_session *s, uint64_t paused_at_ns,
 	if (!s->o.strict_downtime)
 		return 0;
 	for (size_t i = 0; i < n; i++)
-		rest += s->fig.predicted[after[i]];
+		rest += s->fig.predicted_p99[after[i]];
 	return paused_at_ns + (allowed > rest ? allowed - rest : 0);
 }
 
@@ -327,7 +338,9 @@ int rji_switchover(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 
 	*outcome_p = RJ_RUNS_AT_SOURCE;
 	rji_session_set_state(s, RJ_STATE_STOPPING);
-	ret = ask_peer_ready(s, err);
+	ret = rji_ask_peer_ready(s, err);
+	if (!ret)
+		ret = rji_session_send(s, RJI_MSG_STOPPING, NULL, 0, err);
 	if (ret < 0)
 		return ret;
 	sw.give_up_at_ns = s->give_up_at_ns;
@@ -348,8 +361,7 @@ int rji_switchover(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 	ret = rji_handover(s, &ho, outcome_p, err);
 	if (ret == -EAGAIN) {
 		s->give_up_at_ns = sw.give_up_at_ns;
-		rji_downtime_saw_overrun(&s->model, sw.predicted_ns,
-					 rji_now_ns() - sw.paused_at_ns);
+		learn(s, &sw, rji_now_ns() - sw.paused_at_ns);
 	}
 	return ret;
 }

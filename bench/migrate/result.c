@@ -127,6 +127,12 @@ static void set_peer_pins(json_t *o, const struct migrate_result *res)
 			    known ? json_integer((json_int_t)p->evictions) : json_null());
 }
 
+/* With strict downtime it can only have come after COMMIT. */
+static bool overshoots(const struct migrate_result *res)
+{
+	return res->st.downtime_ns > res->max_downtime_ms * 1000000ull;
+}
+
 static json_t *to_json(const struct migrate_result *res)
 {
 	const struct rj_stats *st = &res->st;
@@ -148,6 +154,8 @@ static json_t *to_json(const struct migrate_result *res)
 	json_object_set_new(o, "downtime_ms", ms(st->downtime_ns));
 	set_int(o, "max_downtime_ms", res->max_downtime_ms);
 	json_object_set_new(o, "predicted_downtime_ms", ms(st->predicted_downtime_ns));
+	json_object_set_new(o, "predicted_p99_ms", ms(st->predicted_p99_ns));
+	json_object_set_new(o, "overshoot", json_boolean(overshoots(res)));
 	json_object_set_new(o, "downtime_terms", terms_object(&st->downtime));
 	json_object_set_new(o, "predicted_terms", terms_object(&st->predicted));
 	json_object_set_new(o, "verify_ms", ms(res->verify_ns));

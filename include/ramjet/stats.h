@@ -73,6 +73,8 @@ struct rj_stats {
 	uint64_t downtime_ns; /* source: RJ_RQ_PAUSE until RUNNING came; 0 before */
 	uint64_t predicted_downtime_ns; /* the prediction on which the guest was stopped; before
 					 * that the newest */
+	uint64_t
+		predicted_p99_ns; /* and what it was hardly to exceed: on this the guest is stopped */
 	struct rj_downtime_terms downtime, predicted;
 	uint64_t transferred_bytes;	 /* payload and headers, all lanes */
 	uint64_t throughput_bytes_per_s; /* pages of the bulk and dirty rounds per second of

@@ -22,7 +22,7 @@ KEYS = {
     "throughput_bytes_per_s", "dirty_rate_bytes_per_s", "guest_gap_max_ms", "guest_gap_p99_ms",
     "request_max_us", "collect_max_us", "rearm_max_us", "metadata_bytes", "source_cpu_s",
     "destination_cpu_s", "lanes_plan", "node_bytes", "local_bytes", "remote_bytes",
-    "rollbacks", "lanes_replaced",
+    "rollbacks", "lanes_replaced", "predicted_p99_ms", "overshoot",
 }
 TERMS = {"pause", "harvest", "send", "fence", "save", "load", "revoke", "handover", "resume"}
 PAGES = {"normal", "zero", "hole", "free", "same", "delta", "compressed"}
