@@ -114,7 +114,7 @@ static int may_commit(struct rj_session *s, const struct rji_handover *ho, struc
 
 	if (atomic_load_explicit(&s->cancel, memory_order_acquire))
 		return rji_fail(err, RJ_E_CANCELLED, "cancelled");
-	if (s->o.strict_downtime && elapsed + rest > s->max_downtime_ms * RJI_NS_PER_MS)
+	if (s->strict && elapsed + rest > s->max_downtime_ms * RJI_NS_PER_MS)
 		return too_late(s, ho, "had loaded", err);
 	return rji_control_check(&s->ctl, err);
 }

@@ -27,6 +27,7 @@ void rj_opts_init(struct rj_opts *o)
 		.peer_timeout_ms = 5000,
 		.connect_timeout_ms = 10000,
 		.request_timeout_ms = 30000,
+		.slow_answer_ms = 1000,
 		.outcome_keep_ms = 8000,
 		.state_max_bytes = 1ull << 30,
 		.gid_index = -1,
@@ -86,6 +87,8 @@ static bool is_valid_opts(const struct rj_opts *o, bool is_destination)
 	if (o->registration > RJ_REGISTER_LAZY)
 		return false;
 	if (!is_destination && (o->listen_fd >= 0 || o->data_addrs))
+		return false;
+	if (o->on_timeout > RJ_ON_TIMEOUT_STOP_ANYWAY)
 		return false;
 	return o->max_downtime_ms && o->peer_timeout_ms && o->request_timeout_ms &&
 	       o->connect_timeout_ms;
@@ -440,7 +443,9 @@ int rj_start(struct rj_session *s)
 	if (ret < 0)
 		return note_error(s, &err);
 	s->fig.started_ns = rji_now_ns();
-	if (!s->is_destination && s->o.timeout_ms)
+	if (!s->is_destination && s->o.timeout_ms && s->o.on_timeout)
+		s->stop_at_ns = s->fig.started_ns + s->o.timeout_ms * RJI_NS_PER_MS;
+	else if (!s->is_destination && s->o.timeout_ms)
 		s->give_up_at_ns = s->fig.started_ns + s->o.timeout_ms * RJI_NS_PER_MS;
 	s->started = true;
 	rji_session_set_state(s, RJ_STATE_CONNECTING);

@@ -135,6 +135,8 @@ struct rj_session {
 	struct rji_downtime_model model;
 	uint64_t lane_failed_ns;     /* when the control thread first saw it; 0: not */
 	struct rji_addrs lane_addrs; /* where lanes connect */
+	uint64_t stop_at_ns;	     /* timeout_ms with RJ_ON_TIMEOUT_STOP_ANYWAY; 0: never */
+	bool strict;		     /* the limit holds */
 	uint64_t retry_at_ns;	     /* after a rollback: no other attempt before */
 	uint32_t lanes_replaced;     /* times in a row, without a round in between */
 	uint32_t peer_keep_ms;	     /* how long the destination keeps the outcome */

@@ -433,10 +433,26 @@ static int one_round(struct rj_session *s, uint64_t *predicted_p, struct rj_erro
 	return ret == RJ_E_TIMEOUT ? 0 : ret;
 }
 
+/* Time is up, and the VMM would rather have it long than not at all. */
+static bool must_stop(struct rj_session *s)
+{
+	if (!s->strict && s->o.strict_downtime)
+		return true;
+	if (!s->stop_at_ns || rji_now_ns() < s->stop_at_ns)
+		return false;
+	s->strict = false;
+	rji_session_tell_warning(
+		s,
+		"it did not get to the switchover within %u ms: the guest is stopped anyway, for about %u ms",
+		s->o.timeout_ms, (uint32_t)(s->fig.predicted_ns / RJI_NS_PER_MS));
+	return true;
+}
+
 static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_error *err)
 {
 	int ret;
 
+	s->strict = s->o.strict_downtime;
 	rji_pageset_all_pending(&s->set);
 	s->fig.bulk_began_ns = rji_now_ns();
 	s->fig.pending_bytes = s->set.guest_bytes;
@@ -452,7 +468,8 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 			allowed_ns =
 				atomic_load_explicit(&s->max_downtime_ms, memory_order_relaxed) *
 				RJI_NS_PER_MS;
-		} while (!ret && (predicted_ns > allowed_ns || rji_now_ns() < s->retry_at_ns));
+		} while (!ret && !must_stop(s) &&
+			 (predicted_ns > allowed_ns || rji_now_ns() < s->retry_at_ns));
 		if (!ret)
 			ret = rji_switchover(s, outcome_p, err);
 	} while (ret == -EAGAIN);

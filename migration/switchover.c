@@ -307,7 +307,7 @@ static uint64_t latest(const struct rj_session *s, uint64_t paused_at_ns,
 {
 	uint64_t allowed = s->max_downtime_ms * RJI_NS_PER_MS, rest = 0;
 
-	if (!s->o.strict_downtime)
+	if (!s->strict)
 		return 0;
 	for (size_t i = 0; i < n; i++)
 		rest += s->fig.predicted_p99[after[i]];

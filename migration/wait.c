@@ -262,9 +262,19 @@ static bool is_answered(struct rj_session *s, void *arg)
 	return true;
 }
 
+static void note_slowness(struct rj_session *s, enum rj_event_type type, uint64_t since_ns)
+{
+	uint64_t took_ms = (rji_now_ns() - since_ns) / RJI_NS_PER_MS;
+
+	if (s->o.slow_answer_ms && took_ms > s->o.slow_answer_ms)
+		rji_session_tell_warning(s, "the VMM took %u ms to answer '%s'", (uint32_t)took_ms,
+					 rj_event_name(type));
+}
+
 int rji_session_ask(struct rj_session *s, unsigned int flags, struct rj_event *ev,
 		    struct rj_error *err)
 {
+	uint64_t asked_at = rji_now_ns();
 	struct answer answer = { 0 };
 	int ret = rji_session_begin_ask(s, ev, &answer.id, err);
 
@@ -273,6 +283,8 @@ int rji_session_ask(struct rj_session *s, unsigned int flags, struct rj_event *e
 	ret = rji_session_wait(s, flags, is_answered, &answer, ev->deadline_ns, err);
 	if (ret < 0)
 		rji_vmm_withdraw(&s->vmm, answer.id);
+	else
+		note_slowness(s, ev->type, asked_at);
 	if (ret == RJ_E_TIMEOUT)
 		return rji_fail(err, ret, "the VMM did not answer '%s' within %u ms",
 				rj_event_name(ev->type), s->o.request_timeout_ms);

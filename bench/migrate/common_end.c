@@ -16,6 +16,8 @@ void migrate_opts_to_session(const struct migrate_opts *o, const char *uri, stru
 	so->max_downtime_ms = o->max_downtime_ms;
 	so->strict_downtime = !strcmp(o->strict_text, "on");
 	so->timeout_ms = o->timeout_s * 1000;
+	so->on_timeout = strcmp(o->on_timeout_text, "cancel") ? RJ_ON_TIMEOUT_STOP_ANYWAY
+							      : RJ_ON_TIMEOUT_CANCEL;
 	so->bandwidth_bytes_per_s = o->bandwidth_bytes_per_s;
 	so->registration = strcmp(o->register_text, "lazy") ? RJ_REGISTER_ALL : RJ_REGISTER_LAZY;
 	so->pin_cap_bytes = o->pin_cap_bytes;

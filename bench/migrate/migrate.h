@@ -37,7 +37,8 @@ enum migrate_exit {
 #define MIGRATE_URI ROUTE_URI
 
 struct migrate_opts {
-	const char *transport, *guest, *workload_text, *listen, *to, *progress_text, *strict_text;
+	const char *transport, *guest, *workload_text, *listen, *to, *progress_text, *strict_text,
+		*on_timeout_text;
 	const char *memory_text, *fill_text, *tracker_text;
 	const char *nodes_text, *cpus, *data_addrs;
 	const char *break_text; /* tests */

@@ -30,6 +30,12 @@ enum rj_registration {
 			       * not know it (RJ_E_VERSION) */
 };
 
+enum rj_on_timeout {
+	RJ_ON_TIMEOUT_CANCEL = 0,
+	RJ_ON_TIMEOUT_STOP_ANYWAY = 1, /* stop the guest after the round under way, however long
+					* that will take: max_downtime_ms does not hold then */
+};
+
 /*
  * What a session is to do. Fill in defaults with rj_opts_init(), then change what you need; strings
  * and arrays are copied by open, descriptors are duplicated.
@@ -57,8 +63,11 @@ struct rj_opts {
 				      * round and another try, or, where the destination has loaded
 				      * and cannot undo it (RJ_RQ_RESET), the end by RJ_E_DOWNTIME.
 				      * Only after COMMIT can the limit be overrun. Default 1 */
-	uint32_t timeout_ms;	     /* source: cancel when not stopped for switchover by then; 0:
-				      * never. Default 0 */
+	uint32_t timeout_ms;	     /* source: do on_timeout when not stopped for switchover by
+				      * then; 0: never. Default 0 */
+	uint32_t on_timeout;	     /* enum rj_on_timeout. Default RJ_ON_TIMEOUT_CANCEL */
+	uint32_t slow_answer_ms;     /* warn when the VMM takes longer to answer a request; 0:
+				      * never. 1000 */
 	uint32_t peer_timeout_ms;    /* a peer silent for this long is gone. 5000 */
 	uint32_t connect_timeout_ms; /* source: reaching the peer; either: the handshake and lanes.
 				      * 10000 */

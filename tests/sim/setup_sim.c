@@ -437,6 +437,13 @@ static void never_converge(struct sim_plan *plan)
 	plan->timeout_ms = 500;
 }
 
+static void stop_anyway(struct sim_plan *plan)
+{
+	never_converge(plan);
+	plan->strict = true;
+	plan->stop_anyway = true;
+}
+
 /*
  * More device state than fits into the buffers, and then the connection is lost: the VMM must not
  * wait for long.
@@ -498,6 +505,9 @@ int main(int argc, char **argv)
 	c->adjust = never_converge;
 	c->may_end = SIM_STAYS;
 	c->status[SIM_SOURCE] = RJ_E_CANCELLED;
+	c = sim_add(&cases, "does not converge, and is stopped anyway");
+	c->adjust = stop_anyway;
+	c->may_end = SIM_MOVES;
 	c = sim_add(&cases, "memory not given though the VMM says so");
 	c->plan.mischief[SIM_DESTINATION] =
 		(struct sim_mischief){ .act = SIM_LIE, .at = RJ_RQ_REGION };

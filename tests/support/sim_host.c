@@ -28,6 +28,7 @@ static void fill_opts(const struct sim_host *h, struct rj_opts *o)
 			     : p->max_downtime_ms ? p->max_downtime_ms
 						  : PLENTY_MS;
 	o->strict_downtime = p->strict;
+	o->on_timeout = p->stop_anyway ? RJ_ON_TIMEOUT_STOP_ANYWAY : RJ_ON_TIMEOUT_CANCEL;
 	o->timeout_ms = h->side == SIM_SOURCE ? p->timeout_ms : 0;
 	o->peer_timeout_ms = p->peer_timeout_ms ? p->peer_timeout_ms : 10000;
 	o->request_timeout_ms = p->request_timeout_ms ? p->request_timeout_ms : 20000;

@@ -62,6 +62,7 @@ struct sim_plan {
 	uint32_t peer_timeout_ms, request_timeout_ms, outcome_keep_ms,
 		timeout_ms;    /* 0: long enough not to matter */
 	uint32_t load_dirties; /* by the first load; up to twice SIM_MAX_SCRIBBLED */
+	bool stop_anyway;      /* on_timeout */
 	bool no_reset;	       /* the destination's VMM cannot undo a load */
 	bool regions_before;   /* the destination gives memory before the start, in another order */
 	struct sim_mischief mischief[2];
