@@ -262,5 +262,16 @@ def case_help_and_version():
         check(end.status == 0 and "ramjet-migrate" in end.out, end)
 
 
+def case_faster_than_the_link_is_cancelled_or_stopped_anyway():
+    capped = ["--transport", "tcp", "--guest", "synthetic", "--size", "32M", "--workload", "uniform:60M",
+              "--bandwidth", "30M", "--max-downtime", "30", "--timeout", "4", "--progress", "never", "--json"]
+    ended = run(*capped)
+    check(ended.status == 4 and ended.json["runs_at"] == "source", ended)
+    check(ended.json["rounds"] > 1, "it did not iterate: %r" % ended)
+    ended = run(*capped, "--on-timeout", "stop-anyway", "--verify")
+    check(ended.status == 0 and ended.json["verified"], ended)
+    check(ended.json["overshoot"] == (ended.json["downtime_ms"] > 30), ended)
+
+
 if __name__ == "__main__":
     main(globals())
