@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <string.h>
+
+#include <criterion/criterion.h>
+
+#include "base/hash.h"
+#include "base/zero.h"
+
+static _Alignas(64) unsigned char page[4096];
+
+Test(zero, a_page_of_zeros_is_zero)
+{
+	memset(page, 0, sizeof(page));
+	cr_assert(rji_is_zero(page, sizeof(page)));
+	cr_assert(rji_is_zero(page, 0));
+}
+
+Test(zero, any_single_bit_is_found)
+{
+	memset(page, 0, sizeof(page));
+	for (size_t i = 0; i < sizeof(page); i++) {
+		page[i] = (unsigned char)(1u << (i % 8));
+		cr_assert_not(rji_is_zero(page, sizeof(page)), "byte %zu", i);
+		page[i] = 0;
+	}
+}
+
+Test(zero, only_the_length_given_is_looked_at)
+{
+	memset(page, 0, sizeof(page));
+	page[RJI_ZERO_BLOCK_BYTES] = 1;
+	cr_assert(rji_is_zero(page, RJI_ZERO_BLOCK_BYTES));
+	cr_assert_not(rji_is_zero(page, 2 * RJI_ZERO_BLOCK_BYTES));
+	for (size_t len = 5 * RJI_ZERO_BLOCK_BYTES; len < 12 * RJI_ZERO_BLOCK_BYTES;
+	     len += RJI_ZERO_BLOCK_BYTES) {
+		memset(page, 0, sizeof(page));
+		cr_assert(rji_is_zero(page, len));
+		page[len - 1] = 1;
+		cr_assert_not(rji_is_zero(page, len));
+		page[len - 1] = 0;
+		page[len] = 1;
+		cr_assert(rji_is_zero(page, len));
+	}
+}
+
+/* Values are in files: of XXH3's own test vectors. */
+Test(hash, is_xxh3_of_64_bits)
+{
+	cr_assert_eq(rji_hash64("", 0), 0x2d06800538d394c2ull);
+}
