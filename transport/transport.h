@@ -260,5 +260,6 @@ struct rji_transport_ops {
 
 extern const struct rji_transport_ops rji_tcp_transport; /* also unix: the addresses tell */
 extern const struct rji_transport_ops rji_null_transport;
+extern const struct rji_transport_ops rji_file_transport; /* a source only */
 
 #endif

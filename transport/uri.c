@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPECTED "write rdma://HOST:PORT, tcp://HOST:PORT, null://HOST:PORT or unix:///PATH"
+#define EXPECTED                                                                                   \
+	"write rdma://HOST:PORT, tcp://HOST:PORT, null://HOST:PORT, unix:///PATH or file:///PATH"
 
 static int parse_port(const char *text, uint16_t *port_p)
 {
@@ -47,20 +48,21 @@ static int parse_host_port(const char *text, struct rji_uri *uri)
 	return parse_port(port, &uri->port);
 }
 
-static int parse_path(const char *text, struct rji_uri *uri)
+static int parse_path(const char *text, char *path, size_t path_bytes)
 {
 	size_t len = strlen(text);
 
-	if (*text != '/' || len < 2 || len >= sizeof(uri->path))
+	if (*text != '/' || len < 2 || len >= path_bytes)
 		return -EINVAL;
-	memcpy(uri->path, text, len + 1);
+	memcpy(path, text, len + 1);
 	return 0;
 }
 
 int rji_addr_parse(const char *text, struct rji_uri *uri_p, struct rj_error *err)
 {
 	struct rji_uri uri = { 0 };
-	int ret = *text == '/' ? parse_path(text, &uri) : parse_host_port(text, &uri);
+	int ret = *text == '/' ? parse_path(text, uri.path, sizeof(uri.path))
+			       : parse_host_port(text, &uri);
 
 	if (ret < 0)
 		return rji_fail(err, RJ_E_URI,
@@ -72,10 +74,11 @@ int rji_addr_parse(const char *text, struct rji_uri *uri_p, struct rj_error *err
 
 int rji_uri_parse(const char *text, struct rji_uri *uri_p, struct rj_error *err)
 {
-	static const char *const schemes[] = { "rdma", "tcp", "unix", "null", "auto" };
+	static const char *const schemes[] = { "rdma", "tcp", "unix", "null", "file", "auto" };
 	struct rji_uri uri = { 0 };
 	const char *rest = text ? strstr(text, "://") : NULL;
 	size_t len = rest ? (size_t)(rest - text) : 0;
+	int ret;
 
 	if (!rest)
 		return rji_fail(err, RJ_E_URI, "'%.200s' is not a URI; " EXPECTED,
@@ -88,7 +91,13 @@ int rji_uri_parse(const char *text, struct rji_uri *uri_p, struct rj_error *err)
 		return rji_fail(err, RJ_E_URI, "'%.200s' names no transport that exists; " EXPECTED,
 				text);
 	rest += 3;
-	if (!strcmp(uri.scheme, "unix") ? parse_path(rest, &uri) : parse_host_port(rest, &uri))
+	if (!strcmp(uri.scheme, "unix"))
+		ret = parse_path(rest, uri.path, sizeof(uri.path));
+	else if (!strcmp(uri.scheme, "file"))
+		ret = parse_path(rest, uri.file, sizeof(uri.file));
+	else
+		ret = parse_host_port(rest, &uri);
+	if (ret < 0)
 		return rji_fail(err, RJ_E_URI, "'%.200s' is not complete; " EXPECTED, text);
 	*uri_p = uri;
 	return 0;

@@ -8,12 +8,15 @@
 #include "base/fail.h"
 #include "transport/transport.h"
 
-/* SCHEME://HOST:PORT, or unix:///PATH. */
+#define RJI_FILE_PATH_BYTES 1024
+
+/* SCHEME://HOST:PORT, unix:///PATH or file:///PATH. */
 struct rji_uri {
 	char scheme[8];
 	char host[RJI_ADDR_BYTES]; /* without brackets; "" for any */
 	uint16_t port;
 	char path[108]; /* unix; as long as sun_path */
+	char file[RJI_FILE_PATH_BYTES];
 };
 
 /* 0, or RJ_E_URI with a text that shows what is expected. */
@@ -22,6 +25,11 @@ int rji_uri_parse(const char *text, struct rji_uri *uri_p, struct rj_error *err)
 static inline bool rji_uri_is_unix(const struct rji_uri *uri)
 {
 	return uri->path[0] != '\0';
+}
+
+static inline bool rji_uri_is_file(const struct rji_uri *uri)
+{
+	return uri->file[0] != '\0';
 }
 
 /* "HOST:PORT" with brackets around IPv6, or the path: what goes into struct rji_addrs. -ENOSPC. */

@@ -36,7 +36,8 @@ extern "C" {
 	X(RJ_E_TIMEOUT, -1016, "a step took longer than it may")                                   \
 	X(RJ_E_CANCELLED, -1017, "cancelled")                                                      \
 	X(RJ_E_OUTCOME_UNKNOWN, -1018, "it is not known on which side the guest runs")             \
-	X(RJ_E_DOWNTIME, -1019, "the downtime limit would have been broken")
+	X(RJ_E_DOWNTIME, -1019, "the downtime limit would have been broken")                       \
+	X(RJ_E_SNAPSHOT, -1020, "the snapshot file is damaged, or not a snapshot")
 
 enum rj_error_code {
 #define RJ_ERROR_ENUM(name, value, text) name = value,

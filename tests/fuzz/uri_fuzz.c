@@ -13,7 +13,7 @@ static void check(const struct rji_uri *uri)
 
 	if (!memchr(uri->host, 0, sizeof(uri->host)) || !memchr(uri->path, 0, sizeof(uri->path)))
 		abort();
-	if (rji_uri_is_unix(uri))
+	if (rji_uri_is_unix(uri) || rji_uri_is_file(uri))
 		return;
 	/* A bracketed host without a colon loses its brackets, and needs none. */
 	if (rji_addr_format(text, sizeof(text), uri->host, uri->port) < 0)

@@ -40,7 +40,9 @@ static const char *const bad[] = {
 	"tcpx://host:1",
 	"tc://host:1",
 	" tcp://host:1",
-	"file:///x",
+	"ftp:///x",
+	"file://x",
+	"file:///",
 	"http://host:1",
 	"tcp://host",
 	"tcp://host:",
@@ -85,6 +87,22 @@ Test(uri, valid_ones)
 		cr_assert_eq(uri.port, good[i].port, "%s", good[i].text);
 		cr_assert_eq(rji_uri_is_unix(&uri), good[i].path[0] != '\0');
 	}
+}
+
+Test(uri, a_file_has_a_path_and_is_no_socket)
+{
+	char text[RJI_FILE_PATH_BYTES + 16] = "file:///var/tmp/guest.snap";
+	struct rji_uri uri;
+
+	cr_assert_eq(rji_uri_parse(text, &uri, NULL), 0);
+	cr_assert_str_eq(uri.file, "/var/tmp/guest.snap");
+	cr_assert(rji_uri_is_file(&uri));
+	cr_assert_not(rji_uri_is_unix(&uri));
+	memset(text + 8, 'x', RJI_FILE_PATH_BYTES - 2);
+	text[8 + RJI_FILE_PATH_BYTES - 2] = '\0';
+	cr_assert_eq(rji_uri_parse(text, &uri, NULL), 0);
+	strcat(text, "x");
+	cr_assert_eq(rji_uri_parse(text, &uri, NULL), RJ_E_URI);
 }
 
 Test(uri, invalid_ones_say_what_is_expected)

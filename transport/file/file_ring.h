@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RJI_TRANSPORT_FILE_FILE_RING_H
+#define RJI_TRANSPORT_FILE_FILE_RING_H
+
+#include <liburing.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fail.h"
+#include "base/stop.h"
+
+/*
+ * Reads or writes of one thread, many in flight, by io_uring; where that is forbidden (a sandbox), one
+ * after the other. A transfer is finished whole: what the kernel did only in part is continued here.
+ *
+ * The kernel reads or writes the memory until the transfer is done: rji_file_ring_drain() before it goes
+ * away, also after a failure.
+ */
+#define RJI_RING_DEPTH 32u
+#define RJI_RING_MAX_BYTES (1u << 20) /* of one transfer; longer ones are the caller's to cut */
+
+struct rji_file_op {
+	char *p;
+	uint32_t len_bytes, done_bytes;
+	uint64_t offset;
+	uint64_t tag; /* the caller's */
+	struct rji_file_op *next_free;
+};
+
+struct rji_file_ring {
+	struct io_uring uring;
+	bool has_uring;
+	int fd;
+	bool writes;
+	const char *path; /* for messages; the caller's */
+	/* A read is done; may be NULL. 0 or negative with err: the ring has failed. */
+	int (*done)(void *arg, const struct rji_file_op *op, struct rj_error *err);
+	void *arg;
+	uint32_t n_unsubmitted, n_in_flight;
+	int failed; /* the first failure; nothing more is begun */
+	struct rji_file_op *free_ops;
+	struct rji_file_op ops[RJI_RING_DEPTH];
+};
+
+/* fd stays the caller's. 0 or negative. */
+int rji_file_ring_init(struct rji_file_ring *r, int fd, bool writes, const char *path,
+		       struct rj_error *err);
+/* Drained before. */
+void rji_file_ring_fini(struct rji_file_ring *r);
+
+/* Begin a transfer; waits for room. 0, or why this one or one before failed. */
+int rji_file_ring_start(struct rji_file_ring *r, void *p, uint32_t len_bytes, uint64_t offset,
+			uint64_t tag, struct rj_error *err);
+/* Hand what was begun to the kernel. */
+int rji_file_ring_submit(struct rji_file_ring *r, struct rj_error *err);
+/* Wait until nothing is in flight. 0, or why something failed. */
+int rji_file_ring_drain(struct rji_file_ring *r, struct rj_error *err);
+
+/* All or nothing, without a ring; memory and offset aligned as the descriptor wants it. 0 or negative with err. */
+int rji_file_transfer(int fd, void *p, size_t len_bytes, uint64_t offset, bool writes,
+		      const char *path, struct rj_error *err);
+
+#endif
