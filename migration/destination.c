@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "migration/session_impl.h"
+#include "migration/snapshot_impl.h"
 #include "transport/greeting.h"
 
 #define BYE_MS 2000
@@ -346,6 +347,8 @@ void *rji_destination_thread(void *arg)
 	struct rj_error err;
 	int ret;
 
+	if (!rji_session_has_peer(s))
+		return rji_restore_thread(s);
 	rji_error_init(&err);
 	ret = receive(s, &v, &err);
 	s->fig.ended_ns = rji_now_ns();

@@ -284,6 +284,20 @@ static void renumber(struct rj_session *s, uint32_t number, int given)
 	s->given[given].r.name = s->given[given].name;
 }
 
+int rji_session_take_region(struct rj_session *s, uint32_t number, const struct rji_msg_region *m,
+			    struct rj_error *err)
+{
+	int ret = provide(s, m, err);
+
+	if (!ret)
+		ret = check_match(&s->given[find_given(s, m->name)], m, err);
+	if (!ret && (uint32_t)find_given(s, m->name) < number)
+		ret = rji_fail(err, RJ_E_PROTOCOL, "the source names region '%s' twice", m->name);
+	if (!ret)
+		renumber(s, number, find_given(s, m->name));
+	return ret;
+}
+
 static int take_regions(struct rj_session *s, struct rj_error *err)
 {
 	struct rji_cursor c;
@@ -303,14 +317,7 @@ static int take_regions(struct rj_session *s, struct rj_error *err)
 			ret = rji_session_malformed(s, RJI_MSG_REGIONS, err);
 			break;
 		}
-		ret = provide(s, &m, err);
-		if (!ret)
-			ret = check_match(&s->given[find_given(s, m.name)], &m, err);
-		if (!ret && (uint32_t)find_given(s, m.name) < i)
-			ret = rji_fail(err, RJ_E_PROTOCOL, "the source names region '%s' twice",
-				       m.name);
-		if (!ret)
-			renumber(s, i, find_given(s, m.name));
+		ret = rji_session_take_region(s, i, &m, err);
 	}
 	free(msg);
 	if (!ret && s->n_given != n)

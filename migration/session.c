@@ -70,6 +70,8 @@ static const struct rji_transport_ops *transport_named(const char *scheme)
 		return &rji_rdma_transport;
 	if (!strcmp(scheme, "null"))
 		return &rji_null_transport;
+	if (!strcmp(scheme, "file"))
+		return &rji_file_transport;
 	return &rji_tcp_transport;
 }
 

@@ -62,11 +62,15 @@ struct rji_figures {
 	_Atomic uint64_t registered_bytes, register_ns;
 	_Atomic uint64_t state_bytes;
 	_Atomic uint64_t resumed_at_ns;
+	_Atomic uint64_t file_metadata_bytes;
+	_Atomic uint32_t direct_io;
 	_Atomic uint64_t cpu_ns; /* of the control thread; totals has the others' */
 	_Atomic uint32_t n_lanes;
 	_Atomic uint64_t guest_bytes;
 	_Atomic uint64_t round_bytes_before; /* transferred when the round under way began */
 };
+
+struct rji_snapshot; /* snapshot.c */
 
 struct rj_session {
 	struct rj_env *env;
@@ -133,13 +137,14 @@ struct rj_session {
 	struct rji_pace pace;
 	struct rji_sender *sender;
 	struct rji_downtime_model model;
-	uint64_t lane_failed_ns;     /* when the control thread first saw it; 0: not */
-	struct rji_addrs lane_addrs; /* where lanes connect */
-	uint64_t stop_at_ns;	     /* timeout_ms with RJ_ON_TIMEOUT_STOP_ANYWAY; 0: never */
-	bool strict;		     /* the limit holds */
-	uint64_t retry_at_ns;	     /* after a rollback: no other attempt before */
-	uint32_t lanes_replaced;     /* times in a row, without a round in between */
-	uint32_t peer_keep_ms;	     /* how long the destination keeps the outcome */
+	uint64_t lane_failed_ns;       /* when the control thread first saw it; 0: not */
+	struct rji_addrs lane_addrs;   /* where lanes connect */
+	uint64_t stop_at_ns;	       /* timeout_ms with RJ_ON_TIMEOUT_STOP_ANYWAY; 0: never */
+	bool strict;		       /* the limit holds */
+	uint64_t retry_at_ns;	       /* after a rollback: no other attempt before */
+	uint32_t lanes_replaced;       /* times in a row, without a round in between */
+	uint32_t peer_keep_ms;	       /* how long the destination keeps the outcome */
+	struct rji_snapshot *snapshot; /* file: being saved; NULL otherwise */
 
 	/* destination */
 	int listen_fd; /* -1: none */
@@ -149,6 +154,12 @@ struct rj_session {
 	struct rji_msg_region asked_region;
 	_Atomic uint64_t linger_until_ns; /* answer a lost source until then; 0: no need */
 };
+
+/* A file is no peer: nothing is said to it, and nothing awaited. */
+static inline bool rji_session_has_peer(const struct rj_session *s)
+{
+	return !rji_uri_is_file(&s->uri);
+}
 
 /* --- waiting: wait.c --- */
 
@@ -292,6 +303,10 @@ int rji_handover(struct rj_session *s, const struct rji_handover *ho, enum rj_ou
 		 struct rj_error *err);
 /* Give the guest back to the VMM after a failure: RECLAIM if it was released, RESUME. False: it stays paused. */
 bool rji_give_back(struct rj_session *s, bool released, bool was_running);
+
+/* Destination: memory for region number of the source, as the VMM has it or gives it now. */
+int rji_session_take_region(struct rj_session *s, uint32_t number, const struct rji_msg_region *m,
+			    struct rj_error *err);
 
 /* Tests put their own transport in place of what the uri names, before rj_start(). */
 void rji_session_use_transport(struct rj_session *s, const struct rji_transport_ops *ops,

@@ -14,6 +14,7 @@
 #include "base/bitmap.h"
 #include "base/clock.h"
 #include "migration/session_impl.h"
+#include "migration/snapshot_impl.h"
 #include "pagesender/dirty/tracker_impl.h"
 #include "transport/greeting.h"
 #include "transport/socket.h"
@@ -230,6 +231,34 @@ static bool may_connect_to(const struct rj_session *s, const struct rji_addrs *a
 	return true;
 }
 
+static int open_lanes(struct rj_session *s, struct rji_addrs *addrs,
+		      const struct rji_admission *adm, struct rj_error *err)
+{
+	int ret = rji_session_place(s, addrs, err);
+
+	if (!ret)
+		ret = start_lanes(s, err);
+	if (ret < 0)
+		return ret;
+	s->lane_addrs = *addrs;
+	rji_sender_connect(s->sender, addrs, adm, rji_session_deadline(s->o.connect_timeout_ms));
+	ret = rji_session_wait(s, RJI_WAIT_MIGRATING, lanes_idle, NULL, 0, err);
+	return ret ? ret : rji_sender_result(s->sender, NULL, err);
+}
+
+/* A file instead of a peer. */
+static int open_file(struct rj_session *s, struct rj_error *err)
+{
+	struct rji_admission adm = { .n_lanes = s->o.n_lanes };
+	struct rji_addrs none = { 0 };
+	int ret = rji_snapshot_begin(s, err);
+
+	if (!ret)
+		ret = rji_session_create_transport(s, err);
+	s->fig.n_lanes = s->o.n_lanes;
+	return ret ? ret : open_lanes(s, &none, &adm, err);
+}
+
 static int connect_lanes(struct rj_session *s, struct rj_error *err)
 {
 	struct rji_admission adm = { .n_lanes = s->o.n_lanes };
@@ -248,17 +277,7 @@ static int connect_lanes(struct rj_session *s, struct rj_error *err)
 		return rji_session_malformed(s, RJI_MSG_LANES, err);
 	memcpy(adm.session_id, s->session_id, sizeof(adm.session_id));
 	memcpy(adm.token, lanes.token, sizeof(adm.token));
-	ret = rji_session_place(s, &lanes.addrs, err);
-	if (!ret)
-		ret = start_lanes(s, err);
-	if (ret < 0)
-		return ret;
-	s->lane_addrs = lanes.addrs;
-	rji_sender_connect(s->sender, &lanes.addrs, &adm,
-			   rji_session_deadline(s->o.connect_timeout_ms));
-	ret = rji_session_wait(s, RJI_WAIT_MIGRATING, lanes_idle, NULL, 0, err);
-	if (!ret)
-		ret = rji_sender_result(s->sender, NULL, err);
+	ret = open_lanes(s, &lanes.addrs, &adm, err);
 	if (!ret)
 		ret = rji_session_expect(s, RJI_WAIT_MIGRATING, RJI_MSG_LANES_OK, 0,
 					 rji_session_deadline(s->o.connect_timeout_ms), &msg, err);
@@ -452,13 +471,15 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 {
 	int ret;
 
-	s->strict = s->o.strict_downtime;
+	s->strict = s->o.strict_downtime && !rji_is_saved_stopped(s);
 	rji_pageset_all_pending(&s->set);
 	s->fig.bulk_began_ns = rji_now_ns();
 	s->fig.pending_bytes = s->set.guest_bytes;
 	do {
 		uint64_t predicted_ns, allowed_ns;
 
+		if (rji_is_saved_stopped(s))
+			return rji_switchover(s, outcome_p, err);
 		do {
 			ret = one_round(s, &predicted_ns, err);
 			if (rji_may_replace_lanes(s, ret)) {
@@ -469,7 +490,8 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 				atomic_load_explicit(&s->max_downtime_ms, memory_order_relaxed) *
 				RJI_NS_PER_MS;
 		} while (!ret && !must_stop(s) &&
-			 (predicted_ns > allowed_ns || rji_now_ns() < s->retry_at_ns));
+			 (predicted_ns > allowed_ns || rji_now_ns() < s->retry_at_ns) &&
+			 !rji_snapshot_must_stop(s));
 		if (!ret)
 			ret = rji_switchover(s, outcome_p, err);
 	} while (ret == -EAGAIN);
@@ -483,11 +505,16 @@ static int migrate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 	};
 	int ret = rji_session_choose_lanes(s, err);
 
-	if (!ret)
+	if (!ret && rji_session_has_peer(s))
 		ret = connect_peer(s, err);
-
 	if (!ret)
 		rji_session_set_state(s, RJ_STATE_SETUP);
+	if (!ret && !rji_session_has_peer(s)) {
+		ret = open_file(s, err);
+		if (!ret)
+			ret = start_trackers(s, err);
+		return ret < 0 ? ret : iterate(s, outcome_p, err);
+	}
 	for (size_t i = 0; !ret && i < sizeof(steps) / sizeof(*steps); i++)
 		ret = steps[i](s, err);
 	return ret < 0 ? ret : iterate(s, outcome_p, err);
@@ -531,10 +558,14 @@ void *rji_source_thread(void *arg)
 		rji_fail(&err, ret, "%s", rj_strerror(ret));
 	if (!s->fig.ended_ns)
 		s->fig.ended_ns = rji_now_ns();
-	if (outcome == RJ_RUNS_AT_SOURCE)
+	if (outcome == RJ_RUNS_AT_SOURCE && rji_session_has_peer(s))
 		tell_peer_why(s, &err);
 	tear_down(s, outcome == RJ_RUNS_AT_DESTINATION);
-	rji_session_end(s, ret == RJ_E_CANCELLED ? RJ_STATE_CANCELLED : by_outcome[outcome],
+	rji_snapshot_end(s);
+	rji_session_end(s,
+			!ret			? RJ_STATE_COMPLETED
+			: ret == RJ_E_CANCELLED ? RJ_STATE_CANCELLED
+						: by_outcome[outcome],
 			outcome, &err);
 	return NULL;
 }

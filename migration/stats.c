@@ -71,7 +71,9 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.tracker_start_ns = get(&f->tracker_start_ns);
 	st.tracker_stop_ns = get(&f->tracker_stop_ns);
 	st.metadata_bytes = sizeof(*s) + rji_pageset_metadata_bytes(&s->set) +
-			    s->harvest.max_windows * sizeof(struct rji_window);
+			    s->harvest.max_windows * sizeof(struct rji_window) +
+			    get(&f->file_metadata_bytes);
+	st.direct_io = atomic_load_explicit(&f->direct_io, memory_order_relaxed);
 	st.cpu_ns = get(&f->cpu_ns) + get(&s->totals.cpu_ns) + get(&s->pins.cpu_ns);
 	st.registered_bytes = get(&s->pins.now_bytes);
 	st.pinned_peak_bytes = get(&s->pins.peak_bytes);

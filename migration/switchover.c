@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "migration/session_impl.h"
+#include "migration/snapshot_impl.h"
 
 /* Nothing left but what the VMM holds: look again after this. */
 #define HELD_RETRY_MS 1
@@ -55,6 +56,8 @@ int rji_ask_peer_ready(struct rj_session *s, struct rj_error *err)
 	struct rji_msg *msg;
 	int ret = rji_session_send(s, RJI_MSG_READY, NULL, 0, err);
 
+	if (!rji_session_has_peer(s))
+		return 0;
 	if (!ret)
 		ret = rji_session_expect(s, RJI_WAIT_MIGRATING, RJI_MSG_READY_OK, 0,
 					 rji_session_deadline(s->o.peer_timeout_ms), &msg, err);
@@ -83,7 +86,8 @@ static int pump_state(struct rj_session *s, struct rj_error *err)
 	size_t n;
 
 	while ((n = rji_state_stream_take(&s->device_state, part, sizeof(part)))) {
-		int ret = rji_session_send(s, RJI_MSG_STATE, part, n, err);
+		int ret = rji_session_has_peer(s) ? rji_session_send(s, RJI_MSG_STATE, part, n, err)
+						  : rji_snapshot_keep_state(s, part, n, err);
 
 		if (ret < 0)
 			return ret;
@@ -292,7 +296,8 @@ static int roll_back(struct rj_session *s, const struct switchover *sw, int ret,
 	if (ret && ret != RJ_E_LANE)
 		return ret;
 	rji_error_init(err);
-	told = rji_roll_back_peer(s, false, err);
+	told = rji_session_has_peer(s) ? rji_roll_back_peer(s, false, err)
+				       : rji_snapshot_forget_state(s);
 	if (told < 0 || !ret)
 		return told < 0 ? told : -EAGAIN;
 	*err = lane_err;
@@ -358,7 +363,8 @@ int rji_switchover(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 				    .paused_at_ns = sw.paused_at_ns,
 				    .prepared_by_ns = prepared_by(s, sw.paused_at_ns),
 				    .terms = &sw.terms };
-	ret = rji_handover(s, &ho, outcome_p, err);
+	ret = rji_session_has_peer(s) ? rji_handover(s, &ho, outcome_p, err)
+				      : rji_snapshot_finish(s, &ho, outcome_p, err);
 	if (ret == -EAGAIN) {
 		s->give_up_at_ns = sw.give_up_at_ns;
 		learn(s, &sw, rji_now_ns() - sw.paused_at_ns);

@@ -156,7 +156,9 @@ int rji_session_wait(struct rj_session *s, unsigned int flags, rji_ready_fn read
 			return 0;
 		if (flags & RJI_WAIT_CANCEL)
 			ret = check_cancel(s, err);
-		peer = rji_control_check(&s->ctl, flags & RJI_WAIT_PEER ? err : NULL);
+		peer = rji_session_has_peer(s)
+			       ? rji_control_check(&s->ctl, flags & RJI_WAIT_PEER ? err : NULL)
+			       : 0;
 		if (!ret && flags & RJI_WAIT_PEER)
 			ret = peer;
 		if (!ret && flags & RJI_WAIT_LANES)
@@ -214,7 +216,7 @@ int rji_session_malformed(const struct rj_session *s, uint16_t type, struct rj_e
 int rji_session_send(struct rj_session *s, uint16_t type, const void *payload, size_t len_bytes,
 		     struct rj_error *err)
 {
-	int ret = rji_control_send(&s->ctl, type, payload, len_bytes);
+	int ret = rji_session_has_peer(s) ? rji_control_send(&s->ctl, type, payload, len_bytes) : 0;
 
 	if (ret < 0 && err && !err->code)
 		*err = s->ctl.err;

@@ -43,6 +43,7 @@
 #include <ramjet/probe.h>
 #include <ramjet/region.h>
 #include <ramjet/session.h>
+#include <ramjet/snapshot.h>
 #include <ramjet/stats.h>
 #include <ramjet/tracker.h>
 #include <ramjet/version.h>

@@ -36,6 +36,15 @@ enum rj_on_timeout {
 					* that will take: max_downtime_ms does not hold then */
 };
 
+/* For file: URIs, in rj_opts.file_flags. */
+enum rj_file_flags {
+	RJ_FILE_STOPPED = 1 << 0, /* source: pause the guest at once, and save it standing still;
+				       * max_downtime_ms is not heeded */
+	RJ_FILE_STAY_PAUSED = 1 << 1, /* source: after a good save do not resume the guest: it is in
+				       * the file now (RJ_RUNS_AT_DESTINATION). After a bad one it
+				       * resumes all the same */
+};
+
 /*
  * What a session is to do. Fill in defaults with rj_opts_init(), then change what you need; strings
  * and arrays are copied by open, descriptors are duplicated.
@@ -47,6 +56,8 @@ struct rj_opts {
 	 * IPv4 address or a bracketed IPv6 address, empty at a destination: any address. Port 0 at
 	 * a destination: any free port, told by rj_local_uri(). null moves no pages (a bench of
 	 * everything else). Not needed with control_fd over tcp and unix.
+	 * file:///PATH has no peer: a source saves a snapshot, a destination restores it; see
+	 * snapshot.h.
 	 */
 	const char *uri;
 	const char *data_addrs; /* destination: "HOST[,HOST…]", where lanes shall connect; NULL:
@@ -88,6 +99,7 @@ struct rj_opts {
 				   * RJ_E_MEMLOCK, at a destination fewer lanes */
 	int gid_index;		/* rdma: -1: chosen */
 	int traffic_class;	/* rdma: type of service of the lanes; -1: default */
+	uint32_t file_flags;	/* enum rj_file_flags */
 };
 
 RJ_API void rj_opts_init(struct rj_opts *o);

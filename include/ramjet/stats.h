@@ -86,6 +86,8 @@ struct rj_stats {
 	uint32_t request_max_type; /* enum rj_event_type of it */
 	uint32_t rollbacks;	   /* switchovers that were given up */
 	uint64_t lanes_replaced;   /* times that lanes failed and the session went on */
+	uint32_t direct_io;	   /* file: 1: around the page cache */
+	uint32_t reserved;
 	uint64_t collect_max_ns; /* slowest collect: all regions, all trackers, and the counting */
 	uint64_t rearm_max_ns;	 /* slowest re-arming of a window by all its trackers */
 	uint64_t tracker_start_ns; /* starting and stopping all trackers */
