@@ -68,6 +68,7 @@ struct guest_opts {
 	uint64_t seed;
 	bool fill_all;	/* no zero pages among those that are filled at first */
 	bool fill_none; /* kvm: nothing is, and memory is there only where the guest writes it */
+	uint64_t used_bytes; /* what is filled at first, from the start of RAM, MiBs; 0: all */
 	enum guest_memory_kind memory;
 	struct guest_nodes nodes;   /* of this side; not in the description */
 	enum guest_tracker tracker; /* of this side; not in the description */

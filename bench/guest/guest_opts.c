@@ -131,13 +131,16 @@ int guest_opts_check(const struct guest_opts *o, char *why, size_t why_bytes)
 	if (o->size_bytes < SIZE_MIN_BYTES || o->size_bytes > max)
 		return refuse(why, why_bytes, "a %s guest has 16M to %" PRIu64 "G of memory",
 			      ops->name, max >> 30);
+	if (o->used_bytes > o->size_bytes || o->used_bytes & ((1u << 20) - 1))
+		return refuse(why, why_bytes,
+			      "what a guest uses is no more than its size, in whole MiB");
 	return check_workload(&o->workload, why, why_bytes);
 }
 
 /*
  * The set-up blob, little-endian:
  *
- *   magic u32 | version u16 | kind u8 | workload u8 | flags u32 | reserved u32 = 0
+ *   magic u32 | version u16 | kind u8 | workload u8 | flags u32 | used u32, MiB
  *   size u64 | rate u64 | hot u64 | seed u64
  */
 #define BLOB_MAGIC 0x47424a52u /* "RJBG" */
@@ -152,7 +155,7 @@ struct blob {
 	uint32_t magic;
 	uint16_t version;
 	uint8_t kind, workload;
-	uint32_t flags, reserved;
+	uint32_t flags, used;
 	uint64_t size, rate, hot, seed;
 };
 
@@ -168,6 +171,7 @@ int guest_describe(const struct guest *g, void *blob, size_t blob_bytes)
 		.flags = htole32((g->o.break_device_tracking ? BLOB_BREAK_DEVICE : 0) |
 				 (g->o.fill_all ? BLOB_FILL_ALL : 0) |
 				 (g->o.fill_none ? BLOB_FILL_NONE : 0)),
+		.used = htole32((uint32_t)(g->o.used_bytes >> 20)),
 		.size = htole64(g->o.size_bytes),
 		.rate = htole64(g->o.workload.rate_bytes_per_s),
 		.hot = htole64(g->o.workload.hot_bytes),
@@ -198,7 +202,7 @@ int guest_understand(const void *blob, size_t len_bytes, struct guest_opts *o, c
 			"the other end describes guests by version %u, this one by %d: use the "
 			"same build on both ends",
 			le16toh(b.version), BLOB_VERSION);
-	if (len_bytes != sizeof(b) || b.reserved || le32toh(b.flags) & ~BLOB_FLAGS)
+	if (len_bytes != sizeof(b) || le32toh(b.flags) & ~BLOB_FLAGS)
 		return refuse(why, why_bytes, "the description of the guest is damaged");
 	v.kind = (enum guest_kind)b.kind;
 	v.size_bytes = le64toh(b.size);
@@ -207,6 +211,7 @@ int guest_understand(const void *blob, size_t len_bytes, struct guest_opts *o, c
 	v.workload.hot_bytes = le64toh(b.hot);
 	v.seed = le64toh(b.seed);
 	v.break_device_tracking = le32toh(b.flags) & BLOB_BREAK_DEVICE;
+	v.used_bytes = (uint64_t)le32toh(b.used) << 20;
 	v.fill_all = le32toh(b.flags) & BLOB_FILL_ALL;
 	v.fill_none = le32toh(b.flags) & BLOB_FILL_NONE;
 	ret = guest_opts_check(&v, why, why_bytes);

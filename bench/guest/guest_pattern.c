@@ -79,6 +79,8 @@ bool guest_page_is(const uint64_t *words, uint64_t seed, uint64_t number, uint64
 
 static bool is_filled(const struct guest_opts *o, uint64_t page)
 {
+	if (o->used_bytes && page >= o->used_bytes / GUEST_PAGE_BYTES)
+		return false;
 	return o->fill_all || page / BLOCK_PAGES % FILL_BLOCKS != FILL_BLOCKS - 1;
 }
 

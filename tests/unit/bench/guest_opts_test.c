@@ -183,7 +183,7 @@ Test(guest_opts, bad_fields_are_refused)
 	refuse_byte(7, 1);  /* uniform, with a hot area */
 	refuse_byte(8, 6);  /* flags: all is filled, and nothing is */
 	refuse_byte(8, 8);  /* no such flag */
-	refuse_byte(12, 1); /* reserved */
+	refuse_byte(15, 1); /* used: more than there is */
 	refuse_byte(16, 1); /* size: not of whole pages */
 	refuse_byte(22, 1); /* size: too large */
 	refuse_byte(19, 0); /* size: 0 */
