@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "numa/residency.h"
 #include "rdma/rdma_transport.h"
 
 /*
@@ -19,6 +20,9 @@
  * source a window without a page in memory is left out until a lane has one to send. mincore() does not know pages that are
  * swapped out: such a window is late, not lost.
  */
+
+/* Pages of a window whose node the kernel is asked for; the first that is in memory tells. */
+#define SAMPLES 8u
 
 /* Pages looked at by one mincore(). */
 #define SLICE_PAGES 4096u
@@ -210,14 +214,15 @@ static void work(struct rji_rdma_transport *tp, struct rji_rdma_window *w)
 
 static void *registrar_thread(void *arg)
 {
-	struct rji_rdma_transport *tp = arg;
+	const struct rji_rdma_registrar_thread *self = arg;
+	struct rji_rdma_transport *tp = self->tp;
 	struct rji_rdma_window_pool *pool = &tp->memory.here;
 	struct rji_rdma_window *w;
 	uint64_t told_ns = 0, now_ns;
 
 	pthread_mutex_lock(&pool->lock);
 	while (!tp->registrar.stopping) {
-		w = rji_rdma_windows_todo(pool);
+		w = rji_rdma_windows_todo(pool, self->node);
 		if (!w) {
 			pthread_cond_wait(&pool->changed, &pool->lock);
 			continue;
@@ -231,18 +236,99 @@ static void *registrar_thread(void *arg)
 	return NULL;
 }
 
+/* --- places --- */
+
+/* The CPUs near a node that this session may use. */
+static struct rji_cpus cpus_near(const struct rji_rdma_transport *tp, const struct rji_topology *t,
+				 uint32_t node)
+{
+	const struct rji_cpus *ours = tp->host && tp->host->cpus ? tp->host->cpus : &t->allowed;
+
+	return rji_cpus_and(&t->node[node].cpus, ours);
+}
+
+void rji_rdma_registrar_place(struct rji_rdma_transport *tp, const struct rji_topology *t)
+{
+	struct rji_rdma_registrar *g = &tp->registrar;
+
+	g->topology = t;
+	g->n_homes = 0;
+	for (uint32_t i = 0; t && i < t->n_nodes; i++) {
+		struct rji_cpus cpus = cpus_near(tp, t, i);
+
+		if (t->node[i].memory_bytes && !rji_cpus_is_empty(&cpus))
+			g->home[g->n_homes++] = (uint8_t)i;
+	}
+	if (g->n_homes == 1)
+		g->n_homes = 0;
+}
+
+static uint8_t node_of(const struct rji_rdma_transport *tp, const struct rji_rdma_window *w)
+{
+	const struct rji_rdma_region *r = w->table->owner;
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint8_t node[SAMPLES];
+	uint64_t from, to, pages, apart;
+
+	rji_rdma_window_range(w, &from, &to);
+	pages = (to - from + page - 1) / page;
+	apart = (pages + SAMPLES - 1) / SAMPLES;
+	rji_residency_ask(tp->registrar.topology, r->host + (from - r->base), to - from,
+			  apart * page, node);
+	for (uint32_t i = 0; i < (pages + apart - 1) / apart; i++)
+		if (node[i] != RJI_NODE_UNKNOWN)
+			return node[i] + 1;
+	return 0;
+}
+
+void rji_rdma_registrar_locate(const struct rji_rdma_transport *tp, struct rji_rdma_window_table *t)
+{
+	for (uint32_t i = 0; tp->registrar.n_homes && i < t->n; i++)
+		t->window[i].node = node_of(tp, &t->window[i]);
+}
+
+/* --- threads --- */
+
+static int start_thread(struct rji_rdma_transport *tp, uint32_t number)
+{
+	struct rji_rdma_registrar *g = &tp->registrar;
+	struct rji_rdma_registrar_thread *self = &g->thread[number];
+	struct rji_cpus cpus;
+	uint32_t node;
+
+	*self = (struct rji_rdma_registrar_thread){ .tp = tp };
+	if (!g->n_homes)
+		return rji_thread_start(tp->host, "rj-register", registrar_thread, self,
+					&self->thread);
+	node = g->home[number % g->n_homes];
+	self->node = (uint8_t)(node + 1);
+	cpus = cpus_near(tp, g->topology, node);
+	return rji_thread_start_on(tp->host, "rj-register", &cpus, registrar_thread, self,
+				   &self->thread);
+}
+
+static uint32_t n_threads(const struct rji_rdma_registrar *g)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	uint32_t n = g->n_homes > RJI_RDMA_REGISTRARS ? g->n_homes : RJI_RDMA_REGISTRARS;
+
+	if (n > RJI_RDMA_MAX_REGISTRARS)
+		n = RJI_RDMA_MAX_REGISTRARS;
+	if (cpus > 0 && (long)n > cpus)
+		n = (uint32_t)cpus;
+	return n;
+}
+
 int rji_rdma_registrar_start(struct rji_rdma_transport *tp, struct rj_error *err)
 {
 	struct rji_rdma_registrar *g = &tp->registrar;
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	int ret = 0;
 
 	if (g->n)
 		return 0;
 	g->stopping = false;
-	while (!ret && g->n < RJI_RDMA_MAX_REGISTRARS && (!g->n || (long)g->n < cpus)) {
-		ret = rji_thread_start(tp->host, "rj-register", registrar_thread, tp,
-				       &g->thread[g->n]);
+	while (!ret && g->n < n_threads(g)) {
+		ret = start_thread(tp, g->n);
 		g->n += !ret;
 	}
 	return g->n ? 0 : rji_fail_sys(err, ret, -ret, "cannot start the thread rj-register");
@@ -257,7 +343,7 @@ void rji_rdma_registrar_stop(struct rji_rdma_transport *tp)
 	pthread_cond_broadcast(&pool->changed);
 	pthread_mutex_unlock(&pool->lock);
 	while (tp->registrar.n)
-		pthread_join(tp->registrar.thread[--tp->registrar.n], NULL);
+		pthread_join(tp->registrar.thread[--tp->registrar.n].thread, NULL);
 }
 
 void rji_rdma_registrar_help(struct rji_rdma_transport *tp, bool (*ready)(const void *arg),
@@ -267,7 +353,7 @@ void rji_rdma_registrar_help(struct rji_rdma_transport *tp, bool (*ready)(const 
 	struct rji_rdma_window *w;
 
 	while (!ready(arg)) {
-		w = rji_rdma_windows_todo(pool);
+		w = rji_rdma_windows_todo(pool, 0);
 		if (w)
 			work(tp, w);
 		else

@@ -184,6 +184,7 @@ static int region_enter(struct rji_rdma_transport *tp, struct rji_rdma_region *r
 	ret = rji_rdma_window_table_init(t, &tp->memory.here);
 	if (ret)
 		return rji_fail(err, ret, "no memory for %u windows", t->n);
+	rji_rdma_registrar_locate(tp, t);
 	ret = rji_rdma_registrar_start(tp, err);
 	if (!ret && !tp->lazy)
 		ret = register_all(tp, t, err);

@@ -8,7 +8,7 @@
 
 #define AHEAD_MAX 4u	     /* windows before each lane */
 #define AHEAD_LOOK_MAX 4096u /* how far to look for them */
-#define AT_ONCE 4u	     /* on the way at once, but for those a lane waits for */
+#define AT_ONCE 4u	     /* of a node on the way at once, but for those a lane waits for */
 
 void rji_rdma_window_pool_init(struct rji_rdma_window_pool *pool)
 {
@@ -97,7 +97,7 @@ static void forget(struct rji_rdma_window *w)
 	if (w->state == RJI_RDMA_WINDOW_READY)
 		TAILQ_REMOVE(&pool->ready, w, ready);
 	if (w->state == RJI_RDMA_WINDOW_COMING)
-		pool->n_coming--;
+		pool->n_coming[w->node]--;
 	if (w->state == RJI_RDMA_WINDOW_LEAVING)
 		pool->going_bytes -= bytes_of(w);
 	if (w->state != RJI_RDMA_WINDOW_ABSENT)
@@ -153,7 +153,7 @@ static void begin_coming(struct rji_rdma_window *w, bool demanded)
 
 	w->demanded = demanded;
 	pool->used_bytes += bytes_of(w);
-	pool->n_coming++;
+	pool->n_coming[w->node]++;
 	to_do(w, RJI_RDMA_WINDOW_COMING);
 }
 
@@ -165,7 +165,7 @@ bool rji_rdma_windows_take(struct rji_rdma_window *w)
 	w->demanded = false;
 	w->state = RJI_RDMA_WINDOW_COMING;
 	w->table->pool->used_bytes += bytes_of(w);
-	w->table->pool->n_coming++;
+	w->table->pool->n_coming[w->node]++;
 	return true;
 }
 
@@ -239,12 +239,14 @@ static void step(struct rji_rdma_window_pool *pool)
 	struct rji_rdma_window *w;
 
 	atomic_store(&pool->starving, false);
-	for (int i = RJI_RDMA_LIST_DEMAND; i <= RJI_RDMA_LIST_LATER; i++) {
+	for (int i = RJI_RDMA_LIST_DEMAND; i < RJI_RDMA_N_LISTS; i++) {
 		bool demand = i == RJI_RDMA_LIST_DEMAND;
 
 		while ((w = TAILQ_FIRST(&pool->list[i]))) {
-			if (pool->failure.code || (!demand && pool->n_coming >= AT_ONCE))
+			if (pool->failure.code)
 				return;
+			if (!demand && pool->n_coming[w->node] >= AT_ONCE)
+				break;
 			if (!has_room(pool, bytes_of(w))) {
 				make_room(pool, bytes_of(w), demand);
 				return; /* gone() or leave() comes here again */
@@ -294,7 +296,7 @@ void rji_rdma_windows_ahead(struct rji_rdma_window *w)
 			continue;
 		n++;
 		if (may_come(w) &&
-		    (w->list == RJI_RDMA_LIST_NONE || w->list == RJI_RDMA_LIST_LATER))
+		    (w->list == RJI_RDMA_LIST_NONE || w->list >= RJI_RDMA_LIST_LATER))
 			enlist(w, RJI_RDMA_LIST_SOON);
 	}
 	step(pool);
@@ -304,7 +306,7 @@ void rji_rdma_windows_all(struct rji_rdma_window_table *t)
 {
 	for (uint32_t i = 0; i < t->n; i++) {
 		if (may_come(&t->window[i]) && t->window[i].list == RJI_RDMA_LIST_NONE)
-			enlist(&t->window[i], RJI_RDMA_LIST_LATER);
+			enlist(&t->window[i], RJI_RDMA_LIST_LATER + t->window[i].node);
 	}
 	step(t->pool);
 }
@@ -349,19 +351,25 @@ bool rji_rdma_windows_drop(struct rji_rdma_window *w)
 	return true;
 }
 
-static struct rji_rdma_window *next(struct rji_rdma_window_pool *pool,
-				    enum rji_rdma_window_list list)
+/* How much rather than others somebody at a node does it: a lane waits for it, or for its room; it is near. */
+static int rank(const struct rji_rdma_window *w, uint8_t node)
 {
-	struct rji_rdma_window *w = TAILQ_FIRST(&pool->list[list]);
+	bool urgent = w->waiters || w->demanded || w->state == RJI_RDMA_WINDOW_LEAVING;
 
-	if (w)
-		unlist(w);
-	return w;
+	return 2 * urgent + (w->node == node);
 }
 
-struct rji_rdma_window *rji_rdma_windows_todo(struct rji_rdma_window_pool *pool)
+struct rji_rdma_window *rji_rdma_windows_todo(struct rji_rdma_window_pool *pool, uint8_t node)
 {
-	return next(pool, RJI_RDMA_LIST_TODO);
+	struct rji_rdma_window *best = TAILQ_FIRST(&pool->list[RJI_RDMA_LIST_TODO]);
+
+	if (!best)
+		return NULL;
+	for (struct rji_rdma_window *w = best; node && w; w = TAILQ_NEXT(w, link))
+		if (rank(w, node) > rank(best, node))
+			best = w;
+	unlist(best);
+	return best;
 }
 
 void rji_rdma_windows_came(struct rji_rdma_window *w, uint32_t key)
@@ -369,7 +377,7 @@ void rji_rdma_windows_came(struct rji_rdma_window *w, uint32_t key)
 	struct rji_rdma_window_pool *pool = w->table->pool;
 
 	assert(w->state == RJI_RDMA_WINDOW_COMING && key);
-	pool->n_coming--;
+	pool->n_coming[w->node]--;
 	w->state = RJI_RDMA_WINDOW_READY;
 	TAILQ_INSERT_TAIL(&pool->ready, w, ready);
 	touch(w);
@@ -403,7 +411,7 @@ static void absent(struct rji_rdma_window *w)
 void rji_rdma_windows_left_out(struct rji_rdma_window *w)
 {
 	assert(w->state == RJI_RDMA_WINDOW_COMING);
-	w->table->pool->n_coming--;
+	w->table->pool->n_coming[w->node]--;
 	absent(w);
 }
 
@@ -434,5 +442,9 @@ void rji_rdma_windows_tell(struct rji_rdma_window *w)
 
 struct rji_rdma_window *rji_rdma_windows_told(struct rji_rdma_window_pool *pool)
 {
-	return next(pool, RJI_RDMA_LIST_TELL);
+	struct rji_rdma_window *w = TAILQ_FIRST(&pool->list[RJI_RDMA_LIST_TELL]);
+
+	if (w)
+		unlist(w);
+	return w;
 }

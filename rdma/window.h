@@ -9,6 +9,7 @@
 #include <sys/queue.h>
 
 #include "base/fail.h"
+#include "numa/topology.h"
 
 /*
  * Which windows of memory are registered, and which are to be: the account, without any verbs.
@@ -30,6 +31,9 @@
  * what lanes will come to soon (SOON), then, where everything is to be registered, the rest (LATER). For DEMAND any window goes that
  * no lane is in, those this round still needs last; for SOON only one this round does not need any more.
  *
+ * Of each node's windows a few are on their way at once, but for those a lane waits for: so whoever registers finds near ones in
+ * todo as long as there are any. On a machine of one node all windows are of node 0.
+ *
  * A lane is in a window (users) from before it takes the key until its last request there has completed, so that no key
  * goes while a request has it. Entering and leaving is one atomic operation each, per window and not per page; whoever wants a
  * window to go swaps users from 0 to GOING, after which nobody enters. A lane that must wait for a window is in one other at
@@ -46,13 +50,15 @@ enum rji_rdma_window_state {
 	RJI_RDMA_WINDOW_LEAVING,
 };
 
+#define RJI_RDMA_N_NODES (RJI_MAX_NODES + 1) /* and 0 */
+
 enum rji_rdma_window_list {
-	RJI_RDMA_LIST_DEMAND,
-	RJI_RDMA_LIST_SOON,
-	RJI_RDMA_LIST_LATER,
 	RJI_RDMA_LIST_TODO,
 	RJI_RDMA_LIST_TELL, /* destination: the peer is to be told */
-	RJI_RDMA_N_LISTS,
+	RJI_RDMA_LIST_DEMAND,
+	RJI_RDMA_LIST_SOON,
+	RJI_RDMA_LIST_LATER, /* of node 0; those of the other nodes follow */
+	RJI_RDMA_N_LISTS = RJI_RDMA_LIST_LATER + RJI_RDMA_N_NODES,
 	RJI_RDMA_LIST_NONE = RJI_RDMA_N_LISTS,
 };
 
@@ -60,6 +66,7 @@ struct rji_rdma_window_table;
 
 struct rji_rdma_window {
 	struct rji_rdma_window_table *table;
+	uint8_t node; /* 1 + its place in the topology, set before it is in any list; 0: not known */
 	_Atomic uint32_t key;	  /* 0: none */
 	_Atomic uint32_t users;	  /* and RJI_RDMA_WINDOW_GOING */
 	_Atomic uint64_t used_at; /* by the pool's clock */
@@ -106,7 +113,7 @@ struct rji_rdma_window_pool {
 	uint64_t used_bytes;
 	uint64_t going_bytes;
 	uint64_t evictions;
-	uint32_t n_coming;
+	uint32_t n_coming[RJI_RDMA_N_NODES];
 	uint32_t n_tables;
 	uint32_t ahead; /* windows that are to be on their way before each lane */
 	int todo_fd;	/* an eventfd, written when there is something to do; -1 */
@@ -195,8 +202,11 @@ bool rji_rdma_windows_take(struct rji_rdma_window *w);
 bool rji_rdma_windows_bring(struct rji_rdma_window *w);
 bool rji_rdma_windows_drop(struct rji_rdma_window *w);
 
-/* The next COMING or LEAVING window of todo, which is the caller's to do; NULL. */
-struct rji_rdma_window *rji_rdma_windows_todo(struct rji_rdma_window_pool *pool);
+/*
+ * The next COMING or LEAVING window of todo, which is the caller's to do; NULL. To one at a node: first what a lane waits for, of
+ * equals what is near. To others (0) in the order of need.
+ */
+struct rji_rdma_window *rji_rdma_windows_todo(struct rji_rdma_window_pool *pool, uint8_t node);
 /* What became of it. */
 void rji_rdma_windows_came(struct rji_rdma_window *w, uint32_t key);
 /* The same, whether it was wanted or not. False: it had come before. */

@@ -110,7 +110,7 @@ static void put(struct rji_cursor *c, const struct rji_rdma_window *w, uint32_t 
 /* With the lock of there. */
 static bool say_wish(struct rji_rdma_transport *tp, struct rji_cursor *c)
 {
-	struct rji_rdma_window *w = rji_rdma_windows_todo(&tp->memory.there);
+	struct rji_rdma_window *w = rji_rdma_windows_todo(&tp->memory.there, 0);
 
 	if (!w)
 		return false;

@@ -99,7 +99,7 @@ struct rji_transport_opts {
 	const struct rji_host *host;
 	struct rji_stop *stop;
 	bool is_destination;
-	/* Where CPUs and memory are, to ask rji_residency_ask() by; NULL: of no interest. */
+	/* rdma: where CPUs and memory are, so that threads register what is near; NULL: of no interest. */
 	const struct rji_topology *topology;
 	/* rdma: see rdma/registration.h. All of them 0: reg() registers all at once. */
 	bool lazy;		/* register what is needed when it is */

@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
 		(void)key;
 	}
 	rji_rdma_drop_keys(&r);
-	assert(pool.used_bytes == 0 && pool.n_coming == 0);
+	assert(pool.used_bytes == 0 && pool.n_coming[0] == 0);
 	rji_rdma_window_pool_fini(&pool);
 	return 0;
 }

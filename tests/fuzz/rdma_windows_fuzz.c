@@ -20,7 +20,7 @@ static void work(struct rji_rdma_window_pool *pool)
 {
 	struct rji_rdma_window *w;
 
-	while ((w = rji_rdma_windows_todo(pool))) {
+	while ((w = rji_rdma_windows_todo(pool, 0))) {
 		assert(pool->used_bytes <= ROOM);
 		if (w->state == RJI_RDMA_WINDOW_COMING)
 			rji_rdma_windows_came(w, 1 + rji_rdma_window_index(w));
@@ -54,7 +54,7 @@ static void make_source(struct rji_rdma_transport *tp, struct rji_rdma_region *r
 	r->n_there = 1;
 	for (int i = 0; i < 2; i++) {
 		rji_rdma_windows_demand(&r->there[0].window[i]);
-		rji_rdma_windows_came(rji_rdma_windows_todo(pool), 7);
+		rji_rdma_windows_came(rji_rdma_windows_todo(pool, 0), 7);
 	}
 	rji_rdma_windows_block(&r->there[0].window[1]);
 	rji_rdma_windows_demand(&r->there[0].window[2]);

@@ -66,6 +66,7 @@ static int end_create(struct pair *p, bool is_destination, struct rj_error *err)
 		.peer_timeout_ms = p->o.peer_timeout_ms,
 		.lazy = is_destination ? p->o.lazy_destination : p->o.lazy_source,
 		.background = p->o.background,
+		.topology = p->o.topology,
 		.pin_cap_bytes = is_destination ? p->o.destination_cap_bytes
 						: p->o.source_cap_bytes,
 		.n_lanes = p->o.n_lanes,

@@ -31,6 +31,7 @@ struct pair_opts {
 	int listen_fd;	      /* of the destination; 0: none, for transports that make their own */
 	const struct rji_host *log;
 	const char *devices;
+	const struct rji_topology *topology;
 	/* rdma: as struct rji_transport_opts has them, of either side; then a thread carries say() to hear() */
 	bool background, lazy_source, lazy_destination;
 	uint64_t source_cap_bytes, destination_cap_bytes;

@@ -37,6 +37,8 @@ struct shim_config {
 	uint32_t max_qp_wr;	/* 0: 4096 */
 	uint32_t max_msg_bytes; /* 0: 2 GiB */
 	uint64_t pin_limit;	/* bytes registered at most, else ENOMEM; 0: none */
+	/* Each registration of guest memory, in its thread, before it is made. */
+	void (*on_registration)(const void *addr, size_t len_bytes);
 };
 
 /* Begin anew. Nothing of an earlier use may be left. */

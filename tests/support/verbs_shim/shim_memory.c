@@ -234,6 +234,8 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, ui
 {
 	if ((iova ^ (uintptr_t)addr) & 4095)
 		shim_broken("iova and address of a registration differ below the page size");
+	if (shim_config.on_registration)
+		shim_config.on_registration(addr, length);
 	return reg(pd, addr, length, iova, access);
 }
 

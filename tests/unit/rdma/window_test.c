@@ -27,7 +27,7 @@ static int work(void)
 	struct rji_rdma_window *w;
 	int n = 0;
 
-	while ((w = rji_rdma_windows_todo(&pool))) {
+	while ((w = rji_rdma_windows_todo(&pool, 0))) {
 		n++;
 		cr_assert_leq(pool.used_bytes, pool.room_bytes);
 		if (w->state == RJI_RDMA_WINDOW_COMING)
@@ -160,7 +160,7 @@ Test(window, everything_comes_a_few_at_once_in_order)
 {
 	make(RJI_RDMA_NO_LIMIT);
 	rji_rdma_windows_all(&t);
-	cr_assert_eq(pool.n_coming, 4);
+	cr_assert_eq(pool.n_coming[0], 4);
 	rji_rdma_windows_demand(w(8));
 	cr_assert_eq(w(8)->state, RJI_RDMA_WINDOW_COMING);
 	cr_assert_eq(w(5)->state, RJI_RDMA_WINDOW_ABSENT);
@@ -175,13 +175,13 @@ Test(window, an_empty_one_is_left_out_until_it_is_needed)
 
 	make(RJI_RDMA_NO_LIMIT);
 	rji_rdma_windows_all(&t);
-	got = rji_rdma_windows_todo(&pool);
+	got = rji_rdma_windows_todo(&pool, 0);
 	cr_assert(got == w(0) && !got->demanded);
 	rji_rdma_windows_left_out(got);
 	work();
 	cr_assert(!is_ready(0));
 	rji_rdma_windows_demand(w(0));
-	got = rji_rdma_windows_todo(&pool);
+	got = rji_rdma_windows_todo(&pool, 0);
 	cr_assert(got == w(0) && got->demanded);
 	rji_rdma_windows_came(got, 100);
 	visit(0);
@@ -249,6 +249,81 @@ Test(window, a_table_takes_its_account_with_it)
 	rji_rdma_window_table_fini(&t);
 	cr_assert_eq(pool.used_bytes, 0);
 	cr_assert_eq(pool.going_bytes, 0);
-	cr_assert_eq(pool.n_coming, 0);
-	cr_assert_null(rji_rdma_windows_todo(&pool));
+	cr_assert_eq(pool.n_coming[0], 0);
+	cr_assert_null(rji_rdma_windows_todo(&pool, 0));
+}
+
+/* --- nodes --- */
+
+/* Windows 0 to 4 are near node 1, 5 to 9 near node 2. */
+static void make_of_two_nodes(void)
+{
+	make(RJI_RDMA_NO_LIMIT);
+	for (uint32_t i = 0; i < t.n; i++)
+		w(i)->node = i < 5 ? 1 : 2;
+}
+
+Test(window, each_node_has_a_few_on_their_way)
+{
+	make_of_two_nodes();
+	rji_rdma_windows_all(&t);
+	cr_assert(pool.n_coming[1] == 4 && pool.n_coming[2] == 4 && pool.n_coming[0] == 0);
+	rji_rdma_windows_came(rji_rdma_windows_todo(&pool, 2), 105);
+	cr_assert(pool.n_coming[1] == 4 && pool.n_coming[2] == 4);
+	cr_assert_eq(w(9)->state, RJI_RDMA_WINDOW_COMING);
+	cr_assert_eq(work(), 9);
+}
+
+Test(window, near_ones_are_taken_first_in_order_then_others)
+{
+	make_of_two_nodes();
+	rji_rdma_windows_all(&t);
+	for (uint32_t i = 5; i < 9; i++)
+		cr_assert_eq(rji_rdma_windows_todo(&pool, 2), w(i));
+	/* 9 is not on its way yet, all of node 2 that is has been taken: help. */
+	for (uint32_t i = 0; i < 3; i++)
+		cr_assert_eq(rji_rdma_windows_todo(&pool, 2), w(i));
+	rji_rdma_windows_came(w(5), 105);
+	cr_assert_eq(rji_rdma_windows_todo(&pool, 2), w(9));
+	cr_assert_eq(rji_rdma_windows_todo(&pool, 2), w(3));
+	cr_assert_null(rji_rdma_windows_todo(&pool, 2));
+}
+
+Test(window, those_of_no_node_take_them_in_order)
+{
+	make_of_two_nodes();
+	rji_rdma_windows_demand(w(6));
+	rji_rdma_windows_demand(w(2));
+	rji_rdma_windows_demand(w(7));
+	cr_assert_eq(rji_rdma_windows_todo(&pool, 0), w(6));
+	cr_assert_eq(rji_rdma_windows_todo(&pool, 0), w(2));
+	cr_assert_eq(rji_rdma_windows_todo(&pool, 0), w(7));
+}
+
+Test(window, one_a_lane_waits_for_goes_before_near_ones)
+{
+	make_of_two_nodes();
+	rji_rdma_windows_all(&t);
+	rji_rdma_windows_demand(w(9));
+	cr_assert_eq(rji_rdma_windows_todo(&pool, 1), w(9));
+	w(7)->waiters = 1; /* on its way before, and now a lane has come to it */
+	cr_assert_eq(rji_rdma_windows_todo(&pool, 1), w(7));
+	cr_assert_eq(rji_rdma_windows_todo(&pool, 1), w(0));
+}
+
+Test(window, a_lane_finds_its_window_among_the_later_ones_of_its_node)
+{
+	make_of_two_nodes();
+	rji_rdma_windows_all(&t);
+	for (uint32_t i = 0; i < 10; i++)
+		rji_rdma_window_expect(w(i));
+	rji_rdma_windows_ahead(w(3)); /* 4 and 9 are all that wait for their turn */
+	cr_assert(w(4)->list == RJI_RDMA_LIST_SOON);
+	rji_rdma_windows_ahead(w(8));
+	cr_assert(w(9)->list == RJI_RDMA_LIST_SOON);
+	/* One of node 2 is not held up by those of node 1 before it. */
+	rji_rdma_windows_came(rji_rdma_windows_todo(&pool, 2), 105);
+	cr_assert_eq(work(), 9);
+	rji_rdma_window_table_fini(&t);
+	cr_assert(pool.n_coming[1] == 0 && pool.n_coming[2] == 0 && pool.used_bytes == 0);
 }
