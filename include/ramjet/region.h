@@ -35,7 +35,7 @@ struct rj_region {
 	uint32_t page_bytes; /* granule in which writes are tracked: a power of two, 4096 to 1
 			      * GiB */
 	uint32_t flags;	     /* enum rj_region_flags */
-	int fd;		     /* the file it maps, or -1; stays the caller's. Not used yet */
+	int fd;		     /* the file it maps, or -1; stays the caller's. Used for snapshots */
 	uint64_t fd_offset_bytes;
 };
 

@@ -85,8 +85,11 @@ static int create_named(struct rji_snap_writer *w)
 
 static int create_file(struct rji_snap_writer *w, struct rj_error *err)
 {
-	w->meta_fd = open(w->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (w->meta_fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
+	/* Without /proc it could not get a name later. */
+	bool named = access("/proc/self/fd", F_OK) < 0;
+
+	w->meta_fd = named ? -1 : open(w->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (w->meta_fd < 0 && (named || errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
 		w->meta_fd = create_named(w);
 	else if (w->meta_fd < 0)
 		w->meta_fd = -errno;
