@@ -72,6 +72,8 @@ static const struct bench_option options[] = {
 	BENCH_FLAG("json", &o.json, "one JSON object on stdout instead of a summary"),
 	BENCH_CHOICE("progress", &o.progress_text, "auto|never",
 		     "a line per round on stderr (auto)"),
+	BENCH_TEXT("timeline", &o.timeline_path, "FILE",
+		   "write what happens meanwhile there, as JSON lines for bench/plot"),
 	BENCH_TEXT("listen", &o.listen, "URI",
 		   "be the destination, for a source on another machine"),
 	BENCH_TEXT(
@@ -131,6 +133,10 @@ static int understand(char *why, size_t why_bytes)
 	}
 	if (o.data_addrs && o.to) {
 		snprintf(why, why_bytes, "--data-addrs is the destination's: give it there");
+		return -EINVAL;
+	}
+	if (o.timeline_path && o.listen) {
+		snprintf(why, why_bytes, "--timeline is the source's: give it there");
 		return -EINVAL;
 	}
 	if (guest_parse_workload(o.workload_text, &o.workload, why, why_bytes) < 0)
@@ -231,6 +237,7 @@ static void run(struct rj_env *env, const struct bench_route *route, struct migr
 {
 	int report_fd = (int)o.report_fd;
 	bool child = o.report_fd != UINT32_MAX;
+	int ret;
 
 	if (o.listen) {
 		res->role = "destination";
@@ -239,12 +246,20 @@ static void run(struct rj_env *env, const struct bench_route *route, struct migr
 		return;
 	}
 	progress_plan(&o, route);
-	if (o.to) {
+	if (o.to)
 		res->role = "source";
+	ret = timeline_open(o.timeline_path, &o.timeline);
+	if (ret < 0)
+		result_fail(res, "--timeline: cannot write %s: %s", o.timeline_path,
+			    strerror(-ret));
+	else if (o.to)
 		source_run(env, &o, route->uri, res);
-	} else {
+	else
 		pair_run(env, &o, route, res);
-	}
+	ret = timeline_close(&o.timeline, res);
+	if (ret < 0)
+		fprintf(stderr, "%s: %s is not whole: %s\n", program.name, o.timeline_path,
+			strerror(-ret));
 	if (o.json)
 		result_print_json(res);
 }

@@ -96,7 +96,7 @@ rj_describe(devel "development files")
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME ${tools_package})
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "${library_package} (= ${version}), python3")
-set(CPACK_DEBIAN_TOOLS_PACKAGE_SUGGESTS "perftest, iperf3, qemu-system-x86") # ramjet-peers' peers
+set(CPACK_DEBIAN_TOOLS_PACKAGE_SUGGESTS "perftest, iperf3, qemu-system-x86, gnuplot-nox") # ramjet-peers' peers, and ramjet-plot
 rj_describe(tools "tools")
 
 include(CPack)

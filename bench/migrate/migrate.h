@@ -20,6 +20,7 @@
  *   verify.c          memory of both sides compared, over a connection of its own
  *   pair.c            both ends by one command: the destination as a child process
  *   progress.c        what a person sees while it happens
+ *   timeline.c        what happens meanwhile, in a file
  *   lane_report.c     where lanes run, and what they sent of which node's memory
  *   common_end.c      what both ends do alike
  *   result.c          the figures, as JSON and as a summary
@@ -42,7 +43,7 @@ struct migrate_opts {
 	const char *memory_text, *fill_text, *tracker_text;
 	const char *nodes_text, *cpus, *data_addrs;
 	const char *break_text; /* tests */
-	const char *register_text;
+	const char *register_text, *timeline_path;
 	uint64_t size_bytes, bandwidth_bytes_per_s, pin_cap_bytes;
 	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed;
 	bool verify, json, verbose, prefault;
@@ -54,6 +55,7 @@ struct migrate_opts {
 	bool fill_all, fill_none;
 	const char *guest_why; /* why another kind than the usual one; or NULL */
 	bool progress;
+	struct timeline *timeline; /* or NULL */
 };
 
 /* Where the lanes ran, and what each sent of each node's memory. */
@@ -151,7 +153,21 @@ void progress_event(const struct rj_event *ev);
 void progress_log(void *arg, enum rj_log_level level, const char *line);
 void progress_verbose(bool on);
 
+/* --- timeline.c: all do nothing without a timeline --- */
+
+int timeline_open(const char *path, struct timeline **t_p); /* path NULL: none. 0 or -errno */
+/* From here the session and the guest are sampled, until stop: they must live so long. */
+void timeline_start(struct timeline *t, const struct migrate_opts *o, struct rj_session *s,
+		    const struct guest *g);
+void timeline_event(struct timeline *t, const struct rj_event *ev);
+void timeline_stop(struct timeline *t);
+/* With what came of it. 0 or -errno: not all could be written. */
+int timeline_close(struct timeline **t_p, const struct migrate_result *res);
+
 /* --- result.c --- */
+
+struct json_t;
+struct json_t *result_terms(const struct rj_downtime_terms *t); /* in milliseconds */
 
 void result_print_json(const struct migrate_result *res);
 void result_print_summary(const struct migrate_result *res);

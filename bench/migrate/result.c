@@ -43,7 +43,7 @@ static json_t *text_or_null(const char *text)
 	return text && *text ? json_string(text) : json_null();
 }
 
-static json_t *terms_object(const struct rj_downtime_terms *t)
+json_t *result_terms(const struct rj_downtime_terms *t)
 {
 	json_t *o = json_object();
 
@@ -156,8 +156,8 @@ static json_t *to_json(const struct migrate_result *res)
 	json_object_set_new(o, "predicted_downtime_ms", ms(st->predicted_downtime_ns));
 	json_object_set_new(o, "predicted_p99_ms", ms(st->predicted_p99_ns));
 	json_object_set_new(o, "overshoot", json_boolean(overshoots(res)));
-	json_object_set_new(o, "downtime_terms", terms_object(&st->downtime));
-	json_object_set_new(o, "predicted_terms", terms_object(&st->predicted));
+	json_object_set_new(o, "downtime_terms", result_terms(&st->downtime));
+	json_object_set_new(o, "predicted_terms", result_terms(&st->predicted));
 	json_object_set_new(o, "verify_ms", ms(res->verify_ns));
 	json_object_set_new(o, "verified",
 			    res->verified < 0 ? json_null() : json_boolean(res->verified));

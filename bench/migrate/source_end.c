@@ -50,6 +50,7 @@ static void on_event(void *arg, struct rj_session *s, const struct rj_event *ev)
 
 	(void)s;
 	progress_event(ev);
+	timeline_event(end->o->timeline, ev);
 	if (ev->type == RJ_EV_DONE)
 		end->runs = ev->u.done.runs;
 }
@@ -107,7 +108,9 @@ static void migrate(struct source_end *end, struct rj_session *s, const char *ur
 	}
 	lanes_say_plan(s);
 	cancel_by_signals(s);
+	timeline_start(end->o->timeline, end->o, s, end->guest);
 	ret = rj_run(s, &hooks, end);
+	timeline_stop(end->o->timeline);
 	cancel_by_signals(NULL);
 	result_of_session(end->res, s, ret, end->runs);
 	if (ret == 0 && end->o->verify)
