@@ -76,6 +76,7 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.direct_io = atomic_load_explicit(&f->direct_io, memory_order_relaxed);
 	st.cpu_ns = get(&f->cpu_ns) + get(&s->totals.cpu_ns) + get(&s->pins.cpu_ns);
 	st.registered_bytes = get(&s->pins.now_bytes);
+	st.peer_registered_bytes = get(&s->pins.there_bytes);
 	st.pinned_peak_bytes = get(&s->pins.peak_bytes);
 	st.register_ns = get(&s->pins.register_ns);
 	st.register_wait_ns = get(&s->pins.wait_ns);

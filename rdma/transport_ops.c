@@ -51,6 +51,7 @@ static int init(struct rji_rdma_transport *tp, const struct rji_transport_opts *
 	tp->pins = o->pins;
 	tp->wake_fd = o->background ? o->wake_fd : -1;
 	tp->memory.there.todo_fd = tp->wake_fd;
+	tp->memory.there.ready_bytes = tp->pins ? &tp->pins->there_bytes : NULL;
 	rji_rdma_registrar_place(tp, o->topology);
 	if (o->is_destination && o->lazy && !o->background)
 		return rji_fail(

@@ -74,6 +74,15 @@ static uint64_t bytes_of(const struct rji_rdma_window *w)
 	return to - from;
 }
 
+static void count_ready(const struct rji_rdma_window *w, bool more)
+{
+	_Atomic uint64_t *total = w->table->pool->ready_bytes;
+
+	if (total)
+		atomic_fetch_add_explicit(total, more ? bytes_of(w) : -bytes_of(w),
+					  memory_order_relaxed);
+}
+
 static void unlist(struct rji_rdma_window *w)
 {
 	if (w->list != RJI_RDMA_LIST_NONE)
@@ -94,8 +103,10 @@ static void forget(struct rji_rdma_window *w)
 	struct rji_rdma_window_pool *pool = w->table->pool;
 
 	unlist(w);
-	if (w->state == RJI_RDMA_WINDOW_READY)
+	if (w->state == RJI_RDMA_WINDOW_READY) {
 		TAILQ_REMOVE(&pool->ready, w, ready);
+		count_ready(w, false);
+	}
 	if (w->state == RJI_RDMA_WINDOW_COMING)
 		pool->n_coming[w->node]--;
 	if (w->state == RJI_RDMA_WINDOW_LEAVING)
@@ -182,6 +193,7 @@ static void begin_going(struct rji_rdma_window *w, bool evicted)
 	struct rji_rdma_window_pool *pool = w->table->pool;
 
 	TAILQ_REMOVE(&pool->ready, w, ready);
+	count_ready(w, false);
 	/* Lanes were kept out by close_window(): nobody reads this key any more. */
 	atomic_store_explicit(&w->key, 0, memory_order_relaxed);
 	pool->going_bytes += bytes_of(w);
@@ -380,6 +392,7 @@ void rji_rdma_windows_came(struct rji_rdma_window *w, uint32_t key)
 	pool->n_coming[w->node]--;
 	w->state = RJI_RDMA_WINDOW_READY;
 	TAILQ_INSERT_TAIL(&pool->ready, w, ready);
+	count_ready(w, true);
 	touch(w);
 	/* Pairs with rji_rdma_window_enter(). */
 	atomic_store_explicit(&w->key, key, memory_order_release);

@@ -112,6 +112,7 @@ struct rji_rdma_window_pool {
 	uint64_t room_bytes;
 	uint64_t used_bytes;
 	uint64_t going_bytes;
+	_Atomic uint64_t *ready_bytes; /* kept for those who want to know; NULL */
 	uint64_t evictions;
 	uint32_t n_coming[RJI_RDMA_N_NODES];
 	uint32_t n_tables;

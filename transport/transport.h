@@ -89,6 +89,7 @@ struct rji_topology;
 /* What is pinned; kept by the transport, read by anybody. */
 struct rji_pins {
 	_Atomic uint64_t now_bytes, peak_bytes;
+	_Atomic uint64_t there_bytes; /* source: what it has keys for at the destination */
 	_Atomic uint64_t register_ns; /* of the registering threads, added up */
 	_Atomic uint64_t wait_ns;     /* of the lanes, for registrations; the same */
 	_Atomic uint64_t evictions;   /* given back to make room for others */

@@ -189,7 +189,9 @@ static void receive(struct destination_end *end, struct rj_session *s, const cha
 		snprintf(real, sizeof(real), "%s", uri);
 	listening(arg, real);
 	cancel_by_signals(s);
+	progress_watch(s, false);
 	ret = rj_run(s, &hooks, end);
+	progress_unwatch();
 	cancel_by_signals(NULL);
 	result_of_session(end->res, s, ret, end->runs);
 	if (ret == 0 && end->arrived_running)

@@ -20,6 +20,7 @@
  *   verify.c          memory of both sides compared, over a connection of its own
  *   pair.c            both ends by one command: the destination as a child process
  *   progress.c        what a person sees while it happens
+ *   registering.c     when that is memory being registered
  *   timeline.c        what happens meanwhile, in a file
  *   lane_report.c     where lanes run, and what they sent of which node's memory
  *   common_end.c      what both ends do alike
@@ -152,6 +153,9 @@ void progress_plan(const struct migrate_opts *o, const struct bench_route *r);
 void progress_event(const struct rj_event *ev);
 void progress_log(void *arg, enum rj_log_level level, const char *line);
 void progress_verbose(bool on);
+/* Between these two, what has no event: a session that waits for memory to be registered. */
+void progress_watch(struct rj_session *s, bool is_source);
+void progress_unwatch(void);
 
 /* --- timeline.c: all do nothing without a timeline --- */
 

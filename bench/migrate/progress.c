@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "bench/common/units.h"
 #include "bench/migrate/migrate.h"
+#include "bench/migrate/registering.h"
 
 static atomic_bool enabled, verbose;
 
@@ -80,4 +83,73 @@ void progress_event(const struct rj_event *ev)
 	case RJ_EV_WARN: progress_say("note         %s", ev->u.warn.text); break;
 	default: break;
 	}
+}
+
+/* --- what has no event --- */
+
+#define NS_PER_S 1000000000L
+#define WATCH_NS (NS_PER_S / 4)
+
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t over;
+	pthread_t thread;
+	bool running, stopping;
+	bool is_source;
+	struct rj_session *s;
+} watch = { .lock = PTHREAD_MUTEX_INITIALIZER, .over = PTHREAD_COND_INITIALIZER };
+
+static void look(struct registering *r)
+{
+	struct rj_stats st = { .size = sizeof(st) };
+	struct timespec now;
+	char line[128];
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (rj_stats(watch.s, &st) < 0)
+		return;
+	if (registering_line(r, &st, watch.is_source,
+			     (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec, line,
+			     sizeof(line)))
+		progress_say("%s", line);
+}
+
+static void *watch_thread(void *arg)
+{
+	struct registering r = { 0 };
+	struct timespec next;
+
+	(void)arg;
+	clock_gettime(CLOCK_REALTIME, &next);
+	pthread_mutex_lock(&watch.lock);
+	while (!watch.stopping) {
+		next.tv_nsec += WATCH_NS;
+		next.tv_sec += next.tv_nsec / NS_PER_S;
+		next.tv_nsec %= NS_PER_S;
+		while (!watch.stopping && !pthread_cond_timedwait(&watch.over, &watch.lock, &next))
+			;
+		look(&r);
+	}
+	pthread_mutex_unlock(&watch.lock);
+	return NULL;
+}
+
+void progress_watch(struct rj_session *s, bool is_source)
+{
+	watch.s = s;
+	watch.is_source = is_source;
+	watch.stopping = false;
+	watch.running = enabled && !pthread_create(&watch.thread, NULL, watch_thread, NULL);
+}
+
+void progress_unwatch(void)
+{
+	if (!watch.running)
+		return;
+	pthread_mutex_lock(&watch.lock);
+	watch.stopping = true;
+	pthread_cond_signal(&watch.over);
+	pthread_mutex_unlock(&watch.lock);
+	pthread_join(watch.thread, NULL);
+	watch.running = false;
 }

@@ -109,7 +109,9 @@ static void migrate(struct source_end *end, struct rj_session *s, const char *ur
 	lanes_say_plan(s);
 	cancel_by_signals(s);
 	timeline_start(end->o->timeline, end->o, s, end->guest);
+	progress_watch(s, true);
 	ret = rj_run(s, &hooks, end);
+	progress_unwatch();
 	timeline_stop(end->o->timeline);
 	cancel_by_signals(NULL);
 	result_of_session(end->res, s, ret, end->runs);

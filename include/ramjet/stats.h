@@ -96,8 +96,9 @@ struct rj_stats {
 	uint64_t cpu_ns;	 /* CPU time of the library's threads in this process, user and
 				  * system */
 	/* registration with RDMA devices, at this side */
-	uint64_t registered_bytes;  /* now */
-	uint64_t pinned_peak_bytes; /* the most at once */
+	uint64_t registered_bytes;	/* now */
+	uint64_t peer_registered_bytes; /* source: now, at the destination, as far as told */
+	uint64_t pinned_peak_bytes;	/* the most at once */
 	uint64_t register_ns; /* spent on it, its threads added up; they work while lanes send */
 	uint64_t register_wait_ns; /* source: lanes waited so long for registrations, added up */
 	uint64_t evictions;	   /* windows given back to make room for others */

@@ -83,6 +83,9 @@ static bool transfer(const struct shim_config *c, const struct pair_opts *o)
 	CHECK(counts.max_write_bytes <= RJI_RDMA_MAX_WR_BYTES);
 	if (c->max_mr_bytes)
 		CHECK(counts.max_mr_bytes <= c->max_mr_bytes);
+	if (!o->lazy_destination && c->n_devices <= 1) /* a key of everything has come */
+		CHECK(p.source_pins.there_bytes + o->n_lanes * RJI_RDMA_CONTROL_BYTES ==
+		      p.destination_pins.now_bytes);
 	CHECK(!pair_end_lanes(&p));
 	CHECK(!o->lazy_source || p.source_pins.peak_bytes <= o->source_cap_bytes);
 	CHECK(!o->lazy_destination || p.destination_pins.peak_bytes <= o->destination_cap_bytes);
@@ -91,6 +94,7 @@ static bool transfer(const struct shim_config *c, const struct pair_opts *o)
 		      o->source_cap_bytes + o->destination_cap_bytes);
 	CHECK(!p.carrier_err.code);
 	pair_close(&p);
+	CHECK(p.source_pins.there_bytes == 0);
 	CHECK(shim_stop());
 	return true;
 }
