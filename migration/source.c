@@ -370,6 +370,21 @@ static int announce_round(struct rj_session *s, uint32_t number, struct rj_error
 	return rji_session_send(s, RJI_MSG_ROUND, buf, c.pos, err);
 }
 
+static uint64_t allowed_ns(const struct rj_session *s)
+{
+	return atomic_load_explicit(&s->max_downtime_ms, memory_order_relaxed) * RJI_NS_PER_MS;
+}
+
+static uint64_t eta_ns(const struct rj_session *s)
+{
+	struct rj_stats st = { .size = sizeof(st) };
+
+	if (s->fig.predicted_p99_ns <= allowed_ns(s))
+		return 0;
+	rj_stats(s, &st);
+	return st.eta_ns;
+}
+
 static void note_round(struct rj_session *s, uint32_t number, uint64_t duration_ns,
 		       const struct rji_sent *sent, const struct rji_dirt *dirt,
 		       uint64_t predicted_ns)
@@ -394,6 +409,7 @@ static void note_round(struct rj_session *s, uint32_t number, uint64_t duration_
 	s->fig.dirty_rate_bytes_per_s = ev.u.round.dirty_rate_bytes_per_s;
 	s->fig.pending_bytes = dirt->pending_bytes;
 	s->fig.round_bytes_before = s->totals.sent_bytes;
+	ev.u.round.eta_ns = eta_ns(s);
 	rji_session_count_cpu(s);
 	rji_vmm_tell(&s->vmm, &ev);
 }
@@ -476,7 +492,7 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 	s->fig.bulk_began_ns = rji_now_ns();
 	s->fig.pending_bytes = s->set.guest_bytes;
 	do {
-		uint64_t predicted_ns, allowed_ns;
+		uint64_t predicted_ns;
 
 		if (rji_is_saved_stopped(s))
 			return rji_switchover(s, outcome_p, err);
@@ -486,11 +502,8 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 				predicted_ns = UINT64_MAX;
 				ret = rji_replace_lanes(s, err);
 			}
-			allowed_ns =
-				atomic_load_explicit(&s->max_downtime_ms, memory_order_relaxed) *
-				RJI_NS_PER_MS;
 		} while (!ret && !must_stop(s) &&
-			 (predicted_ns > allowed_ns || rji_now_ns() < s->retry_at_ns) &&
+			 (predicted_ns > allowed_ns(s) || rji_now_ns() < s->retry_at_ns) &&
 			 !rji_snapshot_must_stop(s));
 		if (!ret)
 			ret = rji_switchover(s, outcome_p, err);

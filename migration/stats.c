@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "migration/eta.h"
 #include "migration/session_impl.h"
 
 static uint64_t get(const _Atomic uint64_t *v)
@@ -30,6 +31,36 @@ static uint64_t since_start(const struct rji_figures *f, uint64_t until_ns)
 	uint64_t started = get(&f->started_ns);
 
 	return started && until_ns > started ? until_ns - started : 0;
+}
+
+/* Of all rounds that are over; until then of the first. */
+static uint64_t link_rate(const struct rji_figures *f, const struct rj_stats *st)
+{
+	uint64_t ns;
+
+	if (st->throughput_bytes_per_s)
+		return st->throughput_bytes_per_s;
+	ns = rji_now_ns() - get(&f->bulk_began_ns);
+	return ns ? (uint64_t)((__uint128_t)st->transferred_bytes * RJI_NS_PER_S / ns) : 0;
+}
+
+static uint64_t eta(const struct rj_session *s, const struct rj_stats *st)
+{
+	uint64_t allowed_ns =
+		atomic_load_explicit(&s->max_downtime_ms, memory_order_relaxed) * RJI_NS_PER_MS;
+	uint64_t fixed_ns = st->predicted_p99_ns - get(&s->fig.predicted_p99[RJI_TERM_SEND]);
+	uint64_t rate = link_rate(&s->fig, st);
+	struct rji_eta e = { .remaining_bytes = st->remaining_bytes,
+			     .round_bytes = get(&s->fig.pending_bytes),
+			     .rate_bytes_per_s = rate,
+			     .dirty_rate_bytes_per_s = st->dirty_rate_bytes_per_s };
+
+	if (s->is_destination || (st->state != RJ_STATE_BULK && st->state != RJ_STATE_DIRTY))
+		return 0;
+	if (fixed_ns < allowed_ns)
+		e.fits_bytes =
+			(uint64_t)((__uint128_t)rate * (allowed_ns - fixed_ns) / RJI_NS_PER_S);
+	return rji_eta_ns(&e);
 }
 
 int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
@@ -61,6 +92,7 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 			(uint64_t)((__uint128_t)get(&f->round_bytes) * RJI_NS_PER_S / round_ns);
 	st.dirty_rate_bytes_per_s = get(&f->dirty_rate_bytes_per_s);
 	st.remaining_bytes = left(get(&f->pending_bytes), sent - get(&f->round_bytes_before));
+	st.eta_ns = eta(s, &st);
 	st.pages.normal = get(&s->totals.pages);
 	st.request_max_ns = get(&s->vmm.slowest_ns);
 	st.request_max_type = atomic_load_explicit(&s->vmm.slowest_type, memory_order_relaxed);

@@ -63,12 +63,16 @@ void progress_plan(const struct migrate_opts *o, const struct bench_route *r)
 
 static void say_round(const struct rj_round *r)
 {
+	char eta[40] = "";
+
+	if (r->eta_ns)
+		snprintf(eta, sizeof(eta), "; switchover in about %.1f s", (double)r->eta_ns / 1e9);
 	progress_say(
-		"%-8s %-3u %9s sent in %6.0f ms, %10s; then dirty %9s (%s); stopping now would take %.1f ms",
+		"%-8s %-3u %9s sent in %6.0f ms, %10s; then dirty %9s (%s); stopping now would take %.1f ms%s",
 		r->round == 1 ? "bulk" : "round", r->round, UNITS_BYTES(r->bytes),
 		(double)r->duration_ns / 1e6, UNITS_RATE(r->rate_bytes_per_s),
 		UNITS_BYTES(r->dirty_bytes), UNITS_RATE(r->dirty_rate_bytes_per_s),
-		(double)r->predicted_downtime_ns / 1e6);
+		(double)r->predicted_downtime_ns / 1e6, eta);
 }
 
 void progress_event(const struct rj_event *ev)

@@ -64,14 +64,14 @@ static void sample(struct timeline *t)
 	guest_beats(t->guest, &beats);
 	bytes = st.transferred_bytes - t->sampled_bytes;
 	write_line(t, "sample", now,
-		   json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f}", "state",
+		   json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f}", "state",
 			     rj_state_name((enum rj_state)st.state), "round", (json_int_t)st.rounds,
 			     "sent_bytes", (json_int_t)st.transferred_bytes, "remaining_bytes",
 			     (json_int_t)st.remaining_bytes, "rate_bytes_per_s",
 			     (json_int_t)(ns ? (__uint128_t)bytes * NS_PER_S / ns : 0),
 			     "dirty_rate_bytes_per_s", (json_int_t)st.dirty_rate_bytes_per_s,
-			     "gap_max_ms", ms(beats.gap_max_ns), "gap_p99_ms",
-			     ms(beats.gap_p99_ns)));
+			     "gap_max_ms", ms(beats.gap_max_ns), "gap_p99_ms", ms(beats.gap_p99_ns),
+			     "eta_ms", ms(st.eta_ns)));
 	t->sampled_ns = now;
 	t->sampled_bytes = st.transferred_bytes;
 }
@@ -146,12 +146,13 @@ void timeline_start(struct timeline *t, const struct migrate_opts *o, struct rj_
 
 static json_t *round_object(const struct rj_round *r)
 {
-	return json_pack("{s:I,s:I,s:I,s:f,s:I,s:I,s:I,s:f}", "round", (json_int_t)r->round,
+	return json_pack("{s:I,s:I,s:I,s:f,s:I,s:I,s:I,s:f,s:f}", "round", (json_int_t)r->round,
 			 "pages", (json_int_t)r->pages, "bytes", (json_int_t)r->bytes,
 			 "duration_ms", ms(r->duration_ns), "rate_bytes_per_s",
 			 (json_int_t)r->rate_bytes_per_s, "dirty_bytes", (json_int_t)r->dirty_bytes,
 			 "dirty_rate_bytes_per_s", (json_int_t)r->dirty_rate_bytes_per_s,
-			 "predicted_downtime_ms", ms(r->predicted_downtime_ns));
+			 "predicted_downtime_ms", ms(r->predicted_downtime_ns), "eta_ms",
+			 ms(r->eta_ns));
 }
 
 void timeline_event(struct timeline *t, const struct rj_event *ev)

@@ -54,6 +54,7 @@ struct rj_round {
 	uint64_t dirty_rate_bytes_per_s; /* distinct pages that became dirty while it ran, per
 					  * second */
 	uint64_t predicted_downtime_ns;	 /* if the guest were stopped now */
+	uint64_t eta_ns;		 /* as in struct rj_stats; 0 also: now */
 };
 
 /*
@@ -81,6 +82,10 @@ struct rj_stats {
 					  * these */
 	uint64_t dirty_rate_bytes_per_s;
 	uint64_t remaining_bytes; /* dirty and not sent yet, as far as known */
+	uint64_t
+		eta_ns; /* source, in the bulk and dirty rounds: until the guest is stopped, if rates
+			  * stay as they are; in the bulk round without what is dirtied meanwhile,
+			  * which is not known yet. 0: not known, or never at these rates */
 	struct rj_page_counts pages;
 	uint64_t request_max_ns;   /* slowest answer of the VMM */
 	uint32_t request_max_type; /* enum rj_event_type of it */

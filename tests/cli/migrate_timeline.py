@@ -17,7 +17,7 @@ SYNTHETIC = ["--guest", "synthetic", "--transport", "tcp", "--progress", "never"
 # A second of bulk round.
 SLOW = [*SYNTHETIC, "--size", "32M", "--bandwidth", "32M"]
 SAMPLE = {"t_ms", "state", "round", "sent_bytes", "remaining_bytes", "rate_bytes_per_s",
-          "dirty_rate_bytes_per_s", "gap_max_ms", "gap_p99_ms"}
+          "dirty_rate_bytes_per_s", "gap_max_ms", "gap_p99_ms", "eta_ms"}
 
 
 class Folder(tempfile.TemporaryDirectory):
@@ -70,12 +70,17 @@ def case_samples_come_each_100_ms_and_add_up():
     with Folder() as at:
         end = run("--timeline", at("t"), "--workload", "idle", *SLOW)
         check(end.status == 0, end)
-        samples = of("sample", read(at("t")))
+        lines = read(at("t"))
+    samples = of("sample", lines)
     check(all(SAMPLE <= set(s) for s in samples), samples)
     check(len(samples) >= 8, samples)  # of a second
     sent = [s["sent_bytes"] for s in samples]
     check(sent == sorted(sent) and sent[-1] == end.json["transferred_bytes"], sent)
     check(samples[-1]["remaining_bytes"] == 0 and samples[-1]["state"] == "completed", samples[-1])
+    check(samples[-1]["eta_ms"] == 0, samples[-1])
+    stopping = [s["t_ms"] for s in of("state", lines) if s["state"] == "stopping"][-1]
+    etas = [(s["eta_ms"], stopping - s["t_ms"]) for s in samples if s["state"] == "bulk"]
+    check(any(abs(eta - left) < left / 2 for eta, left in etas), etas)
     before = {"t_ms": 0, "sent_bytes": 0}
     for s in samples:
         took = s["t_ms"] - before["t_ms"]

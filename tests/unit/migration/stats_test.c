@@ -112,6 +112,29 @@ Test(stats, figures_are_where_they_belong)
 		     st.downtime_ns);
 }
 
+Test(stats, expect_the_switchover)
+{
+	struct rji_figures *f = &s->fig;
+
+	f->round_bytes = 800 << 20;
+	f->round_ns = 8 * RJI_NS_PER_S;
+	f->pending_bytes = 400 << 20;
+	f->dirty_rate_bytes_per_s = 50 << 20;
+	f->predicted_p99_ns = 500 * RJI_NS_PER_MS;
+	f->predicted_p99[RJI_TERM_SEND] = 200 * RJI_NS_PER_MS;
+	s->max_downtime_ms = 1300; /* a second more than what does not depend on pages */
+	s->state = RJ_STATE_DIRTY;
+	rj_stats(s, &st);
+	cr_assert_eq(st.eta_ns, 6 * RJI_NS_PER_S); /* 400 and 200 MiB; then 100 are left */
+	s->state = RJ_STATE_STOPPING;
+	rj_stats(s, &st);
+	cr_assert_eq(st.eta_ns, 0);
+	s->state = RJ_STATE_DIRTY;
+	f->dirty_rate_bytes_per_s = 401 << 20; /* in 4 s more than 800 MiB, never 100 */
+	rj_stats(s, &st);
+	cr_assert_eq(st.eta_ns, 0);
+}
+
 Test(stats, time_goes_on_until_the_end)
 {
 	uint64_t first;
