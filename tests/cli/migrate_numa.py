@@ -57,6 +57,15 @@ def case_over_software_rdma_as_well():
     check(all(lane["port"] == "rxe0/1" for lane in end.json["lanes_plan"]), end)
 
 
+def case_threads_that_register_stay_on_a_node_each():
+    end, seen = run_watched("--transport", "rdma", "--lanes", "2", "--register", "all", *HALVES)
+    completed(end)
+    registering = [cpus for name, cpus in seen.items() if name.startswith("rj-register ")]
+    for near in NODE_CPUS.values():  # at both ends
+        check(len([cpus for cpus in registering if cpus <= near]) >= 2, seen)
+    check(all(cpus <= NODE_CPUS[0] or cpus <= NODE_CPUS[1] for cpus in registering), seen)
+
+
 def case_lanes_go_out_by_every_port_in_turn():
     second = ("ip link add v2 mtu 4200 type veth peer name v3 mtu 4200; ip link set v2 up; ip link set v3 up;"
               "ip addr add 10.0.10.1/24 dev v2; rdma link add rxe1 type rxe netdev v2")

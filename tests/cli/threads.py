@@ -27,6 +27,8 @@ def look(pid, seen):
         for task in os.listdir("/proc/%d/task" % pid):
             with open("/proc/%d/task/%s/stat" % (pid, task)) as f:
                 name, rest = f.read().split("(", 1)[1].rsplit(")", 1)
+            if name == "rj-register":
+                name += " " + task  # several have that name
             if name.startswith("rj-"):
                 seen.setdefault(name, set()).add(int(rest.split()[PROCESSOR]))
     except OSError:
