@@ -21,6 +21,7 @@ static struct migrate_opts o = {
 	.memory_text = "shared",
 	.fill_text = "mixed",
 	.register_text = "all",
+	.throttle_text = "off",
 	.size_bytes = 1ull << 30,
 	.max_downtime_ms = 300,
 	.timeout_s = 600,
@@ -57,6 +58,9 @@ static const struct bench_option options[] = {
 		     "how long the guest may stand still (300)"),
 	BENCH_CHOICE("strict-downtime", &o.strict_text, "on|off",
 		     "rather go on at the source and try again than break it (on)"),
+	BENCH_TEXT(
+		"throttle", &o.throttle_text, "on|off|MAX",
+		"slow down a guest that is faster than the link, in steps, up to 99 or MAX percent (off)"),
 	BENCH_BYTES("bandwidth", &o.bandwidth_bytes_per_s, "BYTES_PER_S",
 		    "cap on all lanes together (none)"),
 	BENCH_CHOICE("register", &o.register_text, "all|lazy",
@@ -122,6 +126,24 @@ static bool has_kvm(void)
 	return access("/dev/kvm", R_OK | W_OK) == 0;
 }
 
+static int understand_throttle(char *why, size_t why_bytes)
+{
+	char *end;
+	long max = strtol(o.throttle_text, &end, 10);
+
+	if (!strcmp(o.throttle_text, "off") || !strcmp(o.throttle_text, "on")) {
+		o.throttle_percent = o.throttle_text[1] == 'n' ? 99 : 0;
+		return 0;
+	}
+	if (*end || max < 1 || max > 99) {
+		snprintf(why, why_bytes, "--throttle: on, off, or percent from 1 to 99, not '%s'",
+			 o.throttle_text);
+		return -EINVAL;
+	}
+	o.throttle_percent = (uint32_t)max;
+	return 0;
+}
+
 /* What the options mean together. */
 static int understand(char *why, size_t why_bytes)
 {
@@ -139,6 +161,8 @@ static int understand(char *why, size_t why_bytes)
 		snprintf(why, why_bytes, "--timeline is the source's: give it there");
 		return -EINVAL;
 	}
+	if (understand_throttle(why, why_bytes) < 0)
+		return -EINVAL;
 	if (guest_parse_workload(o.workload_text, &o.workload, why, why_bytes) < 0)
 		return -EINVAL;
 	if (!strcmp(o.guest, "auto")) {

@@ -21,6 +21,8 @@ static int call(struct rj_session *s, const struct rj_hooks *h, void *arg,
 	case RJ_RQ_ACQUIRE: return h->acquire ? h->acquire(arg, s) : 0;
 	case RJ_RQ_RESUME: return h->resume ? h->resume(arg, s, ev->u.resume.run) : 0;
 	case RJ_RQ_RESET: return h->reset ? h->reset(arg, s) : -ENOSYS;
+	case RJ_RQ_THROTTLE:
+		return h->throttle ? h->throttle(arg, s, ev->u.throttle.percent) : -ENOSYS;
 	case RJ_RQ_DROP: return h->drop ? h->drop(arg, s) : 0;
 	default: return -ENOSYS;
 	}

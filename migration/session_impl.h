@@ -50,6 +50,8 @@ struct rji_given_region {
 struct rji_figures {
 	_Atomic uint64_t started_ns, bulk_began_ns, ended_ns; /* CLOCK_MONOTONIC */
 	_Atomic uint32_t rounds, rollbacks;
+	_Atomic uint32_t throttle_percent, throttle_peak_percent;
+	_Atomic uint64_t throttle_since_ns, throttled_ns, throttle_cost_ns;
 	_Atomic uint64_t lanes_replaced;
 	/* sums over the bulk and dirty rounds */
 	_Atomic uint64_t round_bytes, round_ns;
@@ -141,6 +143,9 @@ struct rj_session {
 	struct rji_addrs lane_addrs;   /* where lanes connect */
 	uint64_t stop_at_ns;	       /* timeout_ms with RJ_ON_TIMEOUT_STOP_ANYWAY; 0: never */
 	bool strict;		       /* the limit holds */
+	uint32_t throttle_rounds;      /* in a row that did not shrink */
+	uint64_t throttle_next_ns;     /* no other step before */
+	bool throttle_refused;	       /* by the VMM */
 	uint64_t retry_at_ns;	       /* after a rollback: no other attempt before */
 	uint32_t lanes_replaced;       /* times in a row, without a round in between */
 	uint32_t peer_keep_ms;	       /* how long the destination keeps the outcome */
@@ -268,6 +273,14 @@ void rji_expect_round(struct rj_session *s);
  */
 int rji_finish_round(struct rj_session *s, uint64_t deadline_ns, struct rji_sent *sent_p,
 		     struct rj_error *err);
+
+/*
+ * Source, throttle.c: a round is over, and its pages do not fit into the downtime yet: does the guest have to be slowed down?
+ * Then the VMM is asked. release: not any more, the session ends.
+ */
+int rji_throttle_after_round(struct rj_session *s, uint64_t sent_bytes, uint64_t dirtied_bytes,
+			     struct rj_error *err);
+void rji_throttle_release(struct rj_session *s);
 
 /* Source: could the destination take the guest now? Measures the round trip. */
 int rji_ask_peer_ready(struct rj_session *s, struct rj_error *err);

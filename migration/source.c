@@ -461,6 +461,10 @@ static int one_round(struct rj_session *s, uint64_t *predicted_p, struct rj_erro
 	rji_downtime_saw_round(&s->model, sent.bytes, sent.send_ns, sent.fence_ns, number == 1);
 	*predicted_p = predict(s, dirt.pending_bytes);
 	note_round(s, number, rji_now_ns() - began, &sent, &dirt, s->fig.predicted_ns);
+	if (*predicted_p > allowed_ns(s))
+		ret = rji_throttle_after_round(s, sent.bytes, dirt.new_bytes, err);
+	if (ret < 0)
+		return ret;
 	/* Held, or nothing to do before the next attempt: give it a moment. */
 	if ((!sent.pages && dirt.pending_pages) || rji_now_ns() < s->retry_at_ns)
 		ret = rji_session_wait(s, RJI_WAIT_MIGRATING, rji_never, NULL,
@@ -571,6 +575,7 @@ void *rji_source_thread(void *arg)
 		rji_fail(&err, ret, "%s", rj_strerror(ret));
 	if (!s->fig.ended_ns)
 		s->fig.ended_ns = rji_now_ns();
+	rji_throttle_release(s);
 	if (outcome == RJ_RUNS_AT_SOURCE && rji_session_has_peer(s))
 		tell_peer_why(s, &err);
 	tear_down(s, outcome == RJ_RUNS_AT_DESTINATION);

@@ -33,6 +33,19 @@ static uint64_t since_start(const struct rji_figures *f, uint64_t until_ns)
 	return started && until_ns > started ? until_ns - started : 0;
 }
 
+/* With what is not accounted for yet. */
+static void snapshot_throttle(const struct rji_figures *f, struct rj_stats *st)
+{
+	uint64_t since = get(&f->throttle_since_ns), now = rji_now_ns();
+	uint64_t ns = since && now > since ? now - since : 0;
+
+	st->throttle_percent = atomic_load_explicit(&f->throttle_percent, memory_order_relaxed);
+	st->throttle_peak_percent =
+		atomic_load_explicit(&f->throttle_peak_percent, memory_order_relaxed);
+	st->throttled_ns = get(&f->throttled_ns) + (st->throttle_percent ? ns : 0);
+	st->throttle_cost_ns = get(&f->throttle_cost_ns) + ns / 100 * st->throttle_percent;
+}
+
 /* Of all rounds that are over; until then of the first. */
 static uint64_t link_rate(const struct rji_figures *f, const struct rj_stats *st)
 {
@@ -97,6 +110,7 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.request_max_ns = get(&s->vmm.slowest_ns);
 	st.request_max_type = atomic_load_explicit(&s->vmm.slowest_type, memory_order_relaxed);
 	st.rollbacks = atomic_load_explicit(&f->rollbacks, memory_order_relaxed);
+	snapshot_throttle(f, &st);
 	st.lanes_replaced = get(&f->lanes_replaced);
 	st.collect_max_ns = get(&s->harvest.collect_max_ns);
 	st.rearm_max_ns = get(&s->harvest.rearm_max_ns);

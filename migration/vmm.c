@@ -239,6 +239,7 @@ const char *rj_event_name(enum rj_event_type type)
 	case RJ_RQ_RESUME: return "resume";
 	case RJ_RQ_RESET: return "reset";
 	case RJ_RQ_DROP: return "drop";
+	case RJ_RQ_THROTTLE: return "throttle";
 	}
 	return "unknown";
 }

@@ -226,6 +226,14 @@ int guest_pause(struct guest *g)
 	return was ? RJ_WAS_RUNNING : RJ_WAS_PAUSED;
 }
 
+void guest_throttle(struct guest *g, uint32_t percent)
+{
+	for (uint32_t i = 0; i < g->n_tickers; i++)
+		atomic_store_explicit(&g->tickers[i].t.throttle_percent,
+				      percent < 100 ? percent : 99,
+				      memory_order_relaxed); /* by the next tick */
+}
+
 int guest_save(struct guest *g, struct rj_session *s)
 {
 	uint64_t counter = htole64(guest_counter(g));

@@ -119,6 +119,9 @@ void guest_detach(struct guest *g);
 int guest_run(struct guest *g);
 int guest_pause(struct guest *g); /* RJ_WAS_RUNNING or RJ_WAS_PAUSED */
 
+/* Have it sleep so many percent of its time, up to 99. While it runs, too. */
+void guest_throttle(struct guest *g, uint32_t percent);
+
 /*
  * Device state through the session, paused. Saving writes guest RAM on purpose (and marks it), as
  * real devices do.

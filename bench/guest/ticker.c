@@ -39,6 +39,14 @@ static uint64_t pages_of_tick(struct ticker *t)
 	return n;
 }
 
+/* Beside each millisecond that it runs, it sleeps so long. */
+static uint64_t throttled_ns(struct ticker *t)
+{
+	unsigned int percent = atomic_load_explicit(&t->throttle_percent, memory_order_relaxed);
+
+	return TICK_NS * percent / (100 - percent);
+}
+
 /* Until it is to stop. */
 static void run_ticks(struct ticker *t, uint64_t start_ns)
 {
@@ -50,6 +58,7 @@ static void run_ticks(struct ticker *t, uint64_t start_ns)
 		ret = t->tick(t->arg, t, pages_of_tick(t));
 		if (ret)
 			break;
+		next_ns += throttled_ns(t);
 		now = guest_now_ns();
 		beats_beat(&t->beats, now);
 		if (now < next_ns)

@@ -11,7 +11,8 @@
 
 /*
  * A thread that does a piece of a guest's work each millisecond while it is to run; a vCPU, or a
- * writer. What is late is done at once, but no more than 20 ms of it.
+ * writer. What is late is done at once, but no more than 20 ms of it; what is throttled away is not made
+ * up for.
  */
 struct ticker {
 	/* Write n_pages pages. 0; 1: left early because ticker_must_stop(); -errno: broken, it will
@@ -24,9 +25,10 @@ struct ticker {
 	pthread_mutex_t lock;
 	pthread_cond_t wake; /* anything below changed */
 	bool want_run, running, quit;
-	int broken;	    /* 0 or -errno */
-	uint64_t run_at_ns; /* when ticker_run() was called */
-	atomic_bool stop;   /* not want_run, or quit; asked without the lock */
+	int broken;		      /* 0 or -errno */
+	uint64_t run_at_ns;	      /* when ticker_run() was called */
+	atomic_uint throttle_percent; /* of its time it sleeps */
+	atomic_bool stop;	      /* not want_run, or quit; asked without the lock */
 	struct beats beats;
 };
 

@@ -18,6 +18,7 @@ void migrate_opts_to_session(const struct migrate_opts *o, const char *uri, stru
 	so->timeout_ms = o->timeout_s * 1000;
 	so->on_timeout = strcmp(o->on_timeout_text, "cancel") ? RJ_ON_TIMEOUT_STOP_ANYWAY
 							      : RJ_ON_TIMEOUT_CANCEL;
+	so->throttle_max_percent = o->throttle_percent;
 	so->bandwidth_bytes_per_s = o->bandwidth_bytes_per_s;
 	so->registration = strcmp(o->register_text, "lazy") ? RJ_REGISTER_ALL : RJ_REGISTER_LAZY;
 	so->pin_cap_bytes = o->pin_cap_bytes;

@@ -44,9 +44,9 @@ struct migrate_opts {
 	const char *memory_text, *fill_text, *tracker_text;
 	const char *nodes_text, *cpus, *data_addrs;
 	const char *break_text; /* tests */
-	const char *register_text, *timeline_path;
+	const char *register_text, *timeline_path, *throttle_text;
 	uint64_t size_bytes, bandwidth_bytes_per_s, pin_cap_bytes;
-	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed;
+	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed, throttle_percent;
 	bool verify, json, verbose, prefault;
 	/* understood */
 	struct guest_workload workload;

@@ -177,6 +177,9 @@ static json_t *to_json(const struct migrate_result *res)
 	set_int(o, "request_max_us", st->request_max_ns / 1000);
 	json_object_set_new(o, "request_max",
 			    json_string(rj_event_name((enum rj_event_type)st->request_max_type)));
+	set_int(o, "throttle_percent", st->throttle_peak_percent);
+	json_object_set_new(o, "throttled_ms", ms(st->throttled_ns));
+	json_object_set_new(o, "throttle_cost_ms", ms(st->throttle_cost_ns));
 	set_int(o, "rollbacks", st->rollbacks);
 	set_int(o, "lanes_replaced", st->lanes_replaced);
 	set_int(o, "collect_max_us", st->collect_max_ns / 1000);
@@ -282,6 +285,10 @@ void result_print_summary(const struct migrate_result *res)
 		       UNITS_BYTES(bytes_of_locality(&res->lanes, RJ_REMOTE)));
 	printf("  guest        longest heartbeat gap while running %.1f ms, p99 %.1f ms\n",
 	       (double)res->beats.gap_max_ns / 1e6, (double)res->beats.gap_p99_ns / 1e6);
+	if (st->throttle_peak_percent)
+		printf("  throttle     up to %u %%, for %.2f s, which cost the guest %.2f s\n",
+		       st->throttle_peak_percent, (double)st->throttled_ns / 1e9,
+		       (double)st->throttle_cost_ns / 1e9);
 	if (st->pinned_peak_bytes)
 		printf("  pinned       at most %s at once; lanes waited %.0f ms for registrations\n",
 		       UNITS_BYTES(st->pinned_peak_bytes), (double)st->register_wait_ns / 1e6);

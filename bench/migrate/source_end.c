@@ -35,6 +35,16 @@ static int on_save(void *arg, struct rj_session *s)
 	return guest_save(end->guest, s);
 }
 
+static int on_throttle(void *arg, struct rj_session *s, uint32_t percent)
+{
+	struct source_end *end = arg;
+
+	(void)s;
+	guest_throttle(end->guest, percent);
+	progress_say("throttle     the guest runs %u %% of its time", 100 - percent);
+	return 0;
+}
+
 static int on_resume(void *arg, struct rj_session *s, int run)
 {
 	struct source_end *end = arg;
@@ -60,6 +70,7 @@ static const struct rj_hooks hooks = {
 	.pause = on_pause,
 	.save = on_save,
 	.resume = on_resume,
+	.throttle = on_throttle,
 	.event = on_event,
 };
 

@@ -64,14 +64,15 @@ static void sample(struct timeline *t)
 	guest_beats(t->guest, &beats);
 	bytes = st.transferred_bytes - t->sampled_bytes;
 	write_line(t, "sample", now,
-		   json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f}", "state",
+		   json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:I}", "state",
 			     rj_state_name((enum rj_state)st.state), "round", (json_int_t)st.rounds,
 			     "sent_bytes", (json_int_t)st.transferred_bytes, "remaining_bytes",
 			     (json_int_t)st.remaining_bytes, "rate_bytes_per_s",
 			     (json_int_t)(ns ? (__uint128_t)bytes * NS_PER_S / ns : 0),
 			     "dirty_rate_bytes_per_s", (json_int_t)st.dirty_rate_bytes_per_s,
 			     "gap_max_ms", ms(beats.gap_max_ns), "gap_p99_ms", ms(beats.gap_p99_ns),
-			     "eta_ms", ms(st.eta_ns)));
+			     "eta_ms", ms(st.eta_ns), "throttle_percent",
+			     (json_int_t)st.throttle_percent));
 	t->sampled_ns = now;
 	t->sampled_bytes = st.transferred_bytes;
 }

@@ -79,6 +79,10 @@ enum rj_event_type {
 	RJ_RQ_DROP,	  /* destination: the guest will never run here; forget what was loaded and
 			   * let go of what was acquired. Not sent before a region was given, nor
 			   * in rj_close() */
+	RJ_RQ_THROTTLE,	  /* source, with throttle_max_percent: take u.throttle.percent of its time
+			   * away from the guest, from now on; 0: none any more, the last one of a
+			   * session that asked for any; not sent in rj_close(). Negative: not
+			   * possible; it goes on as it is */
 };
 
 /* Answers to RJ_RQ_PAUSE; the guest arrives at the destination in the same run state. */
@@ -121,6 +125,9 @@ struct rj_event {
 		struct {
 			int run;
 		} resume;
+		struct {
+			uint32_t percent;
+		} throttle;
 		uint64_t reserved[48];
 	} u;
 };

@@ -100,6 +100,13 @@ struct rj_opts {
 	int gid_index;		/* rdma: -1: chosen */
 	int traffic_class;	/* rdma: type of service of the lanes; -1: default */
 	uint32_t file_flags;	/* enum rj_file_flags */
+	/*
+	 * Source: while the guest dirties memory about as fast as the link carries it, have the VMM
+	 * slow it down (RJ_RQ_THROTTLE): by 20 %, and by 10 more each time that this did not help,
+	 * up to so much, at most 99. It stays so through rollbacks, until the session ends. 0, the
+	 * default: never.
+	 */
+	uint32_t throttle_max_percent;
 };
 
 RJ_API void rj_opts_init(struct rj_opts *o);
@@ -286,8 +293,8 @@ RJ_API ssize_t rj_state_read(struct rj_session *s, void *p, size_t len_bytes);
 
 /*
  * The VMM's side as functions: one for each request, and one for the events that only tell. A NULL
- * hook answers 0 (pause: RJ_WAS_RUNNING; region, reset: -ENOSYS). A hook returns what rj_answer() is to be
- * given.
+ * hook answers 0 (pause: RJ_WAS_RUNNING; region, reset, throttle: -ENOSYS). A hook returns what
+ * rj_answer() is to be given.
  */
 struct rj_hooks {
 	size_t size;
@@ -302,6 +309,7 @@ struct rj_hooks {
 	int (*resume)(void *arg, struct rj_session *s, int run);
 	int (*drop)(void *arg, struct rj_session *s);
 	int (*reset)(void *arg, struct rj_session *s);
+	int (*throttle)(void *arg, struct rj_session *s, uint32_t percent);
 	void (*event)(void *arg, struct rj_session *s, const struct rj_event *ev);
 };
 

@@ -90,6 +90,10 @@ struct rj_stats {
 	uint64_t request_max_ns;   /* slowest answer of the VMM */
 	uint32_t request_max_type; /* enum rj_event_type of it */
 	uint32_t rollbacks;	   /* switchovers that were given up */
+	uint32_t throttle_percent; /* asked for now */
+	uint32_t throttle_peak_percent;
+	uint64_t throttled_ns;	   /* as long as any was asked for */
+	uint64_t throttle_cost_ns; /* of that, what was taken away from each vCPU */
 	uint64_t lanes_replaced;   /* times that lanes failed and the session went on */
 	uint32_t direct_io;	   /* file: 1: around the page cache */
 	uint32_t reserved;

@@ -23,6 +23,7 @@ KEYS = {
     "request_max_us", "collect_max_us", "rearm_max_us", "metadata_bytes", "source_cpu_s",
     "destination_cpu_s", "lanes_plan", "node_bytes", "local_bytes", "remote_bytes",
     "rollbacks", "lanes_replaced", "predicted_p99_ms", "overshoot",
+    "throttle_percent", "throttled_ms", "throttle_cost_ms",
 }
 TERMS = {"pause", "harvest", "send", "fence", "save", "load", "revoke", "handover", "resume"}
 PAGES = {"normal", "zero", "hole", "free", "same", "delta", "compressed"}

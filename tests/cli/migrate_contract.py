@@ -273,5 +273,22 @@ def case_faster_than_the_link_is_cancelled_or_stopped_anyway():
     check(ended.json["overshoot"] == (ended.json["downtime_ms"] > 30), ended)
 
 
+def case_faster_than_the_link_arrives_throttled():
+    capped = ["--guest", "kvm" if HAS_KVM else "synthetic", "--transport", "tcp", "--size", "16M", "--workload",
+              "uniform:60M", "--bandwidth", "30M", "--max-downtime", "150", "--progress", "never", "--json"]
+    ended = run(*capped, "--throttle", "on", "--timeout", "100", "--verify")
+    completed(ended, verified=True)
+    check(20 <= ended.json["throttle_percent"] <= 99, ended)
+    check(0 < ended.json["throttle_cost_ms"] < ended.json["throttled_ms"] < ended.json["total_time_ms"], ended)
+    ended = run(*capped, "--throttle", "25", "--timeout", "5")
+    check(ended.status == 4 and ended.json["runs_at"] == "source", ended)
+    check(ended.json["throttle_percent"] == 25, ended)
+    ended = run("--guest", "synthetic", "--transport", "tcp", *SMALL)
+    completed(ended, throttle_percent=0, throttled_ms=0, throttle_cost_ms=0)
+    for text in ("0", "100", "much", ""):
+        ended = run("--throttle", text, *SMALL)
+        check(ended.status == 2 and "--throttle" in ended.json["error"], ended)
+
+
 if __name__ == "__main__":
     main(globals())
