@@ -250,6 +250,8 @@ void pair_run(struct rj_env *env, const struct migrate_opts *o, const struct ben
 	if (line && !strncmp(line, LISTENING, strlen(LISTENING))) {
 		progress_say("listening  %s (process %d)", line + strlen(LISTENING), (int)c->pid);
 		source_run(env, o, line + strlen(LISTENING), res);
+		if (!res->st.setup_ns) /* it may still wait for its source to come */
+			kill(c->pid, SIGTERM);
 		line = strcmp(res->status, "failed") || res->st.total_ns
 			       ? next_line(c, &at, FINISH_MS)
 			       : NULL;

@@ -273,6 +273,14 @@ def case_faster_than_the_link_is_cancelled_or_stopped_anyway():
     check(ended.json["overshoot"] == (ended.json["downtime_ms"] > 30), ended)
 
 
+def case_cancelled_before_the_ends_met_it_does_not_linger():
+    source = Running("--guest", "synthetic", "--transport", "tcp", "--size", "32M", "--bandwidth", "1M", "--json")
+    check(source.wait_for("lanes 0|lane "), "it did not begin")
+    source.signal(signal.SIGINT)
+    ended = source.end()
+    check(ended.status == 4 and ended.seconds < 30, ended)
+
+
 def case_faster_than_the_link_arrives_throttled():
     capped = ["--guest", "kvm" if HAS_KVM else "synthetic", "--transport", "tcp", "--size", "16M", "--workload",
               "uniform:60M", "--bandwidth", "30M", "--max-downtime", "150", "--progress", "never", "--json"]
