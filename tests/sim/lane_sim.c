@@ -76,11 +76,19 @@ static char *sweep(const struct sim_case *c)
 /* --- in the stop phase --- */
 
 #define STALL_MS 6000
+#define GUEST_PAGES 3072
 
 struct stop_phase {
 	uint64_t paused_ns, stood_ns;
 	uint32_t n_resumed;
 };
+
+/* So that what the failed call should have moved is not written again until the end. */
+static void write_every_fourth(struct sim_guest *g)
+{
+	for (uint64_t unit = 0; unit < GUEST_PAGES; unit += 4)
+		sim_guest_write(g, 0, unit, SIM_VCPU, unit);
+}
 
 /* The fault is armed when the guest is to pause, and the time is taken that it stands. */
 static void watch_pause(void *arg, struct sim_migration *m, enum sim_side side,
@@ -93,6 +101,7 @@ static void watch_pause(void *arg, struct sim_migration *m, enum sim_side side,
 	if (ev->type == RJ_RQ_PAUSE && !sp->n_resumed) {
 		struct sim_faulty *f = &m->host[SIM_SOURCE].faulty;
 
+		write_every_fourth(m->host[SIM_SOURCE].guest);
 		sp->paused_ns = rji_now_ns();
 		atomic_store(&f->n_calls, 0);
 		f->fault.nth = 1;
@@ -112,7 +121,8 @@ static char *stop_phase(const struct sim_case *c)
 	sim_plan_init(&plan, c->seed);
 	plan.n_lanes = 3;
 	plan.rounds = 2;
-	plan.writes = 2000;
+	plan.writes = 100;
+	plan.guest_units = GUEST_PAGES;
 	plan.strict = true;
 	plan.max_downtime_ms = 1000;
 	plan.peer_timeout_ms = STALL_MS;
@@ -133,6 +143,27 @@ static char *stop_phase(const struct sim_case *c)
 	if (!text && sp.stood_ns > STALL_MS / 2 * RJI_NS_PER_MS)
 		text = sim_say("the guest stood for %llu ms: it waited for the lane",
 			       (unsigned long long)(sp.stood_ns / RJI_NS_PER_MS));
+	return text;
+}
+
+/* The fence of the first round fails, and nothing of what lies before it has arrived by then. */
+static char *lost_round(const struct sim_case *c)
+{
+	struct sim_report r;
+	struct sim_plan plan;
+	char *text;
+
+	sim_plan_init(&plan, c->seed);
+	plan.n_lanes = 1;
+	plan.rounds = 2;
+	plan.writes = 100;
+	plan.guest_units = GUEST_PAGES;
+	plan.queue_pieces = SIM_MAX_PIECES;
+	plan.lazy = true;
+	plan.fault = (struct sim_fault){ .op = SIM_OP_FENCE, .nth = 1 };
+	text = sim_try(&plan, SIM_MOVES, false, &r);
+	if (!text && (!r.fired || !r.stats[SIM_SOURCE].lanes_replaced))
+		text = sim_say("no lane was replaced");
 	return text;
 }
 
@@ -209,6 +240,7 @@ int main(int argc, char **argv)
 		c->run = stop_phase;
 		c->number = i;
 	}
+	sim_add(&cases, "a round that is lost")->run = lost_round;
 	without_cut = sim_transport;
 	without_cut.cut = NULL;
 	sim_add(&cases, "a lane that cannot be replaced")->run = not_replaced;

@@ -418,6 +418,8 @@ static char *roll_back_load(const struct sim_case *c)
 	plan.state_bytes = 5000;
 	plan.save_dirties = 20;
 	plan.load_dirties = 40;
+	plan.guest_units = 3072; /* it does not write over all of these by chance */
+	plan.writes = 200;
 	plan.no_reset = !can_reset;
 	plan.strict = true;
 	plan.max_downtime_ms = 600;

@@ -76,6 +76,14 @@ struct sim_region *sim_guest_add_region(struct sim_guest *g, const char *name, u
 	return r;
 }
 
+static void run_a_little(struct sim_guest *g)
+{
+	g->running = true;
+	atomic_store(&g->budget, INT64_MAX);
+	sim_guest_step(g, 200);
+	atomic_store(&g->budget, 0);
+}
+
 struct sim_guest *sim_guest_create(uint64_t seed)
 {
 	static const uint32_t page_sizes[] = { 4096, 4096, 4096, 16384, 65536 };
@@ -95,10 +103,17 @@ struct sim_guest *sim_guest_create(uint64_t seed)
 				     sim_chance(&r, 25), false);
 	}
 	g->hot_percent = (uint32_t)sim_below(&r, 101);
-	g->running = true;
-	atomic_store(&g->budget, INT64_MAX);
-	sim_guest_step(g, 200);
-	atomic_store(&g->budget, 0);
+	run_a_little(g);
+	return g;
+}
+
+struct sim_guest *sim_guest_create_of(uint64_t seed, uint32_t n_pages)
+{
+	struct sim_guest *g = sim_guest_create_empty(seed);
+
+	sim_guest_add_region(g, "ram0", (uint64_t)n_pages * SIM_UNIT_BYTES, SIM_UNIT_BYTES, 0,
+			     false, false);
+	run_a_little(g);
 	return g;
 }
 

@@ -72,6 +72,8 @@ struct sim_guest {
 
 /* A guest of a seed's shape, running, written to before. */
 struct sim_guest *sim_guest_create(uint64_t seed);
+/* One region "ram0" of so many pages of 4 KiB, all written by vCPUs, I/O and devices alike. Running. */
+struct sim_guest *sim_guest_create_of(uint64_t seed, uint32_t n_pages);
 /* One with no regions, to be filled by sim_guest_add_region(). Not running. */
 struct sim_guest *sim_guest_create_empty(uint64_t seed);
 void sim_guest_destroy(struct sim_guest **g_p);

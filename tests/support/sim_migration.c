@@ -58,6 +58,7 @@ static void set_up(struct sim_migration *m, struct sim_guest *source, const stru
 	pthread_mutex_lock(&m->world->lock);
 	m->world->cut_after = plan->cut_after;
 	m->world->cut_link = (uint32_t)plan->seed;
+	m->world->lazy = plan->lazy;
 	if (plan->queue_pieces)
 		m->world->queue_pieces = plan->queue_pieces;
 	pthread_mutex_unlock(&m->world->lock);
@@ -195,7 +196,10 @@ static char *describe(const char *which, const struct sim_plan *plan, const stru
 char *sim_try(const struct sim_plan *plan, unsigned int may_end, bool paused,
 	      struct sim_report *first_p)
 {
-	struct sim_guest *guest = sim_guest_create(plan->seed), *arrived;
+	struct sim_guest *guest = plan->guest_units
+					  ? sim_guest_create_of(plan->seed, plan->guest_units)
+					  : sim_guest_create(plan->seed);
+	struct sim_guest *arrived;
 	struct sim_report r;
 	char *text;
 

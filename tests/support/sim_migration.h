@@ -71,6 +71,8 @@ struct sim_plan {
 	enum sim_side fault_side;
 	uint64_t cut_after;    /* placed pieces; then a lane breaks */
 	uint32_t queue_pieces; /* room on a lane; 0: by the seed */
+	uint32_t guest_units;  /* nonzero: one region of so many pages, more than it writes to */
+	bool lazy;	       /* the wire: see sim_world.h */
 	/* More hooks for single tests; any may be NULL. */
 	void *arg;
 	void (*listening)(void *arg,

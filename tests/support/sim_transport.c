@@ -392,6 +392,7 @@ static int sim_drain(struct rji_lane *lane_, struct rj_error *err)
 
 	pthread_mutex_lock(&w->lock);
 	w->n_draining++;
+	pthread_cond_signal(&w->work);
 	while (!(ret = check(lane, 0, "draining", err)) && lane->link->n_posted)
 		sim_world_wait(w);
 	w->n_draining--;

@@ -206,13 +206,20 @@ static bool place_orphan(struct sim_world *w)
 
 /* --- the wire thread --- */
 
+/* With something on the lane: does nobody wait for it? */
+static bool may_rest(const struct sim_world *w, const struct sim_link *l)
+{
+	return w->lazy && l->fences_asked == l->fences_answered && !w->n_draining &&
+	       l->n_posted + l->n_read < w->queue_pieces;
+}
+
 /* Do one thing on this lane. False: there is nothing to do. */
 static bool turn(struct sim_world *w, struct sim_link *l)
 {
 	uint32_t n = l->n_posted + l->n_read;
 	uint64_t which = sim_below(&w->random, n);
 
-	if (!is_up(l))
+	if (!is_up(l) || (n && may_rest(w, l)))
 		return false;
 	if (!n) {
 		if (l->fences_asked == l->fences_answered || !l->serving)

@@ -85,6 +85,7 @@ struct sim_world {
 	bool withdrawn;
 	uint32_t n_draining;
 	bool stalled; /* the network carries nothing */
+	bool lazy; /* it touches nothing of a lane before a fence, a drain or want of room asks */
 	uint64_t n_placed;
 	uint64_t cut_after; /* placed pieces; then cut_link is cut. 0: never */
 	uint32_t cut_link;

@@ -237,6 +237,22 @@ Test(lane, hold_finds_no_batch_half_gathered)
 	cr_assert_eq(strncmp(link_.order, "ppd", 3), 0, "%s", link_.order);
 }
 
+static void fail_elsewhere(void)
+{
+	atomic_store(&harvest.abort, true);
+}
+
+/* What it has sent is in flight: without a fence it could arrive after a newer copy by another lane. */
+Test(lane, round_that_another_lane_broke_is_fenced)
+{
+	rji_pageset_all_pending(&set);
+	rji_harvest_begin_round(&harvest);
+	link_.on_post = fail_elsewhere;
+	cr_assert_eq(rji_lane_send_round(&lane), 0, "it is sound itself");
+	cr_assert_str_eq(link_.order, "pf");
+	cr_assert_lt(lane.round.pages, 8192);
+}
+
 Test(lane, stop_ends_a_paced_round)
 {
 	rji_pageset_all_pending(&set);
