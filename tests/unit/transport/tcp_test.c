@@ -52,6 +52,7 @@ static void set_up(void)
 	rji_stop_init(&stop);
 	rji_error_init(&err);
 	rji_random_bytes(&adm, sizeof(adm));
+	adm.there = 0;
 	adm.n_lanes = 1;
 	memory = calloc(1, MEMORY_BYTES); /* on the heap: ASan sees a byte beside it */
 	m.host = memory;
