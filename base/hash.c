@@ -3,7 +3,25 @@
 
 #include <xxhash.h>
 
+#include "base/random.h"
+
+_Static_assert(sizeof(struct rji_hash128_secret) >= XXH3_SECRET_SIZE_MIN, "too short for XXH3");
+
 uint64_t rji_hash64(const void *p, size_t len_bytes)
 {
 	return XXH3_64bits(p, len_bytes);
+}
+
+int rji_hash128_secret_init(struct rji_hash128_secret *secret)
+{
+	return rji_random_bytes(secret->bytes, sizeof(secret->bytes));
+}
+
+struct rji_hash128 rji_hash128(const struct rji_hash128_secret *secret, const void *p,
+			       size_t len_bytes)
+{
+	XXH128_hash_t h =
+		XXH3_128bits_withSecret(p, len_bytes, secret->bytes, sizeof(secret->bytes));
+
+	return (struct rji_hash128){ .lo = h.low64, .hi = h.high64 };
 }

@@ -3,7 +3,6 @@
 
 #include <criterion/criterion.h>
 
-#include "base/hash.h"
 #include "base/zero.h"
 
 static _Alignas(64) unsigned char page[4096];
@@ -41,10 +40,4 @@ Test(zero, only_the_length_given_is_looked_at)
 		page[len] = 1;
 		cr_assert(rji_is_zero(page, len));
 	}
-}
-
-/* Values are in files: of XXH3's own test vectors. */
-Test(hash, is_xxh3_of_64_bits)
-{
-	cr_assert_eq(rji_hash64("", 0), 0x2d06800538d394c2ull);
 }
