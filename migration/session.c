@@ -90,6 +90,9 @@ static bool is_valid_opts(const struct rj_opts *o, bool is_destination)
 		return false;
 	if (!is_destination && (o->listen_fd >= 0 || o->data_addrs))
 		return false;
+	if (o->file_flags &
+	    ~(is_destination ? RJ_FILE_LAZY : RJ_FILE_STOPPED | RJ_FILE_STAY_PAUSED))
+		return false;
 	if (o->on_timeout > RJ_ON_TIMEOUT_STOP_ANYWAY || o->throttle_max_percent > 99)
 		return false;
 	return o->max_downtime_ms && o->peer_timeout_ms && o->request_timeout_ms &&

@@ -129,6 +129,8 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.evictions = get(&s->pins.evictions);
 	st.state_bytes = get(&f->state_bytes);
 	st.resumed_at_ns = get(&f->resumed_at_ns);
+	st.faults = get(&f->faults);
+	st.fault_max_ns = get(&f->fault_max_ns);
 	*st_p = st;
 	return 0;
 }

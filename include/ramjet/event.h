@@ -60,7 +60,8 @@ enum rj_event_type {
 	RJ_RQ_REGION,	  /* destination: call rj_add_region() with memory for u.region, then
 			   * answer */
 	RJ_RQ_PAUSE,	  /* source: stop the vCPUs and everything else that writes guest RAM.
-			   * Answer RJ_WAS_RUNNING or RJ_WAS_PAUSED */
+			   * Answer RJ_WAS_RUNNING or RJ_WAS_PAUSED. Destination, with
+			   * RJ_FILE_LAZY after RJ_RQ_RESUME: the same, for good: a page is bad */
 	RJ_RQ_SAVE,	  /* source: write device state by rj_state_write(). What it dirties in
 			   * guest RAM must be marked */
 	RJ_RQ_LOAD,	  /* destination: all memory is in; read device state by rj_state_read() and

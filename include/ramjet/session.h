@@ -43,6 +43,8 @@ enum rj_file_flags {
 	RJ_FILE_STAY_PAUSED = 1 << 1, /* source: after a good save do not resume the guest: it is in
 				       * the file now (RJ_RUNS_AT_DESTINATION). After a bad one it
 				       * resumes all the same */
+	RJ_FILE_LAZY =
+		1 << 2, /* destination: the guest runs before its memory is in; see snapshot.h */
 };
 
 /*

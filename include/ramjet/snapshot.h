@@ -23,6 +23,16 @@ extern "C" {
  * restore runs the guest only after all of it was read and compared with its checksums. The format is in
  * docs/snapshot-format.md.
  *
+ * With RJ_FILE_LAZY a destination runs the guest at once. Before RJ_RQ_LOAD the regions are emptied and watched by
+ * userfaultfd; from then on a page that is touched, by vCPUs, the VMM or the kernel for them, comes first, the rest
+ * streams in behind, each page compared with its checksum before it is there. RJ_EV_DONE says that all is in. Until
+ * then guest memory is used by the regions' addresses only (another mapping of the same memory would show zeros), and not given up by
+ * balloons. When a page is bad or cannot be read the session asks for RJ_RQ_PAUSE, then RJ_RQ_DROP, and ends with
+ * an error that names file and offset; the page is taken away by mprotect(), so that a vCPU which needs it comes back
+ * from KVM_RUN with EFAULT and any other thread gets SIGSEGV. What the guest has done by then, to its disks too, is done. rj_close() before RJ_EV_DONE leaves
+ * what is not in as zeros: pause the guest before, for good. Not for hugetlbfs, private mappings of files, or locked memory: -ENOTSUP.
+ * -EPERM: userfaultfd is not allowed.
+ *
  * Here is how to look at a file without a guest.
  */
 struct rj_snapshot;

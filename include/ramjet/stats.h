@@ -114,6 +114,8 @@ struct rj_stats {
 	uint64_t state_bytes;	   /* device state */
 	uint64_t resumed_at_ns;	   /* destination: CLOCK_MONOTONIC when RJ_RQ_RESUME was answered;
 				 * source: when it sent RJ_RQ_PAUSE */
+	/* RJ_FILE_LAZY: pages that somebody waited for, and the longest that one of them took */
+	uint64_t faults, fault_max_ns;
 };
 
 #ifdef __cplusplus

@@ -43,6 +43,7 @@ int rji_file_ring_init(struct rji_file_ring *r, int fd, bool writes, const char 
 	r->path = path;
 	r->n_unsubmitted = r->n_in_flight = 0;
 	r->failed = 0;
+	r->limit = RJI_RING_DEPTH;
 	r->free_ops = NULL;
 	for (uint32_t i = 0; i < RJI_RING_DEPTH; i++) {
 		r->ops[i].next_free = r->free_ops;
@@ -162,15 +163,19 @@ int rji_file_ring_start(struct rji_file_ring *r, void *p, uint32_t len_bytes, ui
 	struct rji_file_op now = { .p = p, .len_bytes = len_bytes, .offset = offset, .tag = tag };
 	struct rji_file_op *op;
 
-	if (!r->has_uring)
+	if (!r->has_uring) {
+		now.p = p ? p : r->own;
 		return r->failed ? r->failed : transfer_now(r, &now, err);
-	while (!r->free_ops)
+	}
+	while (!r->free_ops || r->n_in_flight >= r->limit)
 		reap(r, true, err);
 	if (r->failed)
 		return r->failed;
 	op = r->free_ops;
 	r->free_ops = op->next_free;
 	*op = now;
+	if (!p)
+		op->p = r->own + (size_t)(op - r->ops) * r->own_bytes;
 	prepare(r, op);
 	r->n_in_flight++;
 	if (len_bytes < SUBMIT_BYTES && r->n_unsubmitted < SUBMIT_BATCH)

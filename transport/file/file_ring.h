@@ -36,6 +36,10 @@ struct rji_file_ring {
 	/* A read is done; may be NULL. 0 or negative with err: the ring has failed. */
 	int (*done)(void *arg, const struct rji_file_op *op, struct rj_error *err);
 	void *arg;
+	/* Memory of the transfers' own, own_bytes for each of RJI_RING_DEPTH; NULL: there is none. Not owned. */
+	char *own;
+	uint32_t own_bytes;
+	uint32_t limit; /* no more in flight than this, 1 to RJI_RING_DEPTH, which init sets */
 	uint32_t n_unsubmitted, n_in_flight;
 	int failed; /* the first failure; nothing more is begun */
 	struct rji_file_op *free_ops;
@@ -48,7 +52,10 @@ int rji_file_ring_init(struct rji_file_ring *r, int fd, bool writes, const char 
 /* Drained before. */
 void rji_file_ring_fini(struct rji_file_ring *r);
 
-/* Begin a transfer; waits for room. 0, or why this one or one before failed. */
+/*
+ * Begin a transfer; waits for room. p NULL: to memory of the transfer's own, which is there until done()
+ * returns. 0, or why this one or one before failed.
+ */
 int rji_file_ring_start(struct rji_file_ring *r, void *p, uint32_t len_bytes, uint64_t offset,
 			uint64_t tag, struct rj_error *err);
 /* Hand what was begun to the kernel. */
