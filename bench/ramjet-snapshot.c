@@ -36,6 +36,8 @@ static const struct bench_option options[] = {
 		     "huge pages (shared)"),
 	BENCH_FLAG("prefault", &o.prefault,
 		   "restore: have the memory present before the restore begins"),
+	BENCH_FLAG("lazy", &o.lazy,
+		   "restore: let the guest run at once, and bring its memory while it does"),
 	BENCH_TEXT("workload", &o.workload_text, "W",
 		   "save: idle, uniform:RATE, hot:BYTES:RATE or sweep:RATE (uniform:50M)"),
 	BENCH_FLAG("stopped", &o.stopped,
@@ -68,6 +70,7 @@ static const struct bench_program program = {
 	.example = "\nExamples:\n"
 		   "  ramjet-snapshot save /var/tmp/guest.snap --size 4G --workload uniform:200M\n"
 		   "  ramjet-snapshot restore /var/tmp/guest.snap --verify\n"
+		   "  ramjet-snapshot restore /var/tmp/guest.snap --lazy --verify\n"
 		   "  ramjet-snapshot info /var/tmp/guest.snap\n"
 		   "\nExit status: 0 done, 1 failed, 2 usage, 4 cancelled.\n",
 	.options = options,

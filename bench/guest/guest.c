@@ -3,6 +3,8 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +25,44 @@ static const struct guest_ops *ops_of(enum guest_kind kind)
 	return all[kind];
 }
 
+/* --- memory that comes lazily, or never --- */
+
+/* Where the thread goes that touched a page which was taken away. */
+static _Thread_local sigjmp_buf *lost;
+
+static void on_lost_page(int number)
+{
+	if (lost)
+		siglongjmp(*lost, 1);
+	signal(number, SIG_DFL); /* a fault of the program's own: again, and for good */
+}
+
+static void catch_lost_pages(void)
+{
+	struct sigaction sa = { .sa_handler = on_lost_page };
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGSEGV, &sa, NULL);
+}
+
+static int lazy_tick(void *arg, struct ticker *t, uint64_t n_pages)
+{
+	struct guest_ticker *gt = arg;
+	sigjmp_buf here;
+	int ret;
+
+	if (sigsetjmp(here, 1)) {
+		/* What it had locked stays so: it will not run any more. */
+		lost = NULL;
+		snprintf(gt->g->broken, sizeof(gt->g->broken), "a page that it needs never came");
+		return -EFAULT;
+	}
+	lost = &here;
+	ret = gt->g->ops->tick(arg, t, n_pages);
+	lost = NULL;
+	return ret;
+}
+
 static int start_tickers(struct guest *g, char *why, size_t why_bytes)
 {
 	uint64_t rate = g->o.workload.rate_bytes_per_s / GUEST_PAGE_BYTES;
@@ -35,7 +75,7 @@ static int start_tickers(struct guest *g, char *why, size_t why_bytes)
 		gt->g = g;
 		gt->number = i;
 		guest_writes_init(&gt->writes, &g->o, i, g->ops->n_tickers);
-		gt->t.tick = g->ops->tick;
+		gt->t.tick = g->o.lazy ? lazy_tick : g->ops->tick;
 		gt->t.arg = gt;
 		gt->t.rate_pages_per_s = (rate + i) / g->ops->n_tickers;
 		snprintf(name, sizeof(name), "%s-%u", g->ops->ticker_name, i);
@@ -68,6 +108,8 @@ static int create(const struct guest_opts *o, bool empty, struct guest **g_p, ch
 	g->untouched = empty;
 	g->mem.fd = -1;
 	pthread_rwlock_init(&g->marking, NULL);
+	if (o->lazy)
+		catch_lost_pages();
 	ret = g->ops->create(g, empty, why, why_bytes);
 	if (!ret && empty && o->prefault)
 		ret = guest_memory_populate(&g->mem, why, why_bytes);

@@ -74,6 +74,7 @@ struct guest_opts {
 	enum guest_tracker tracker; /* of this side; not in the description */
 	uint32_t ring_pages;	    /* tests: of the ring; 0: as many as KVM allows */
 	bool prefault;		    /* made empty: its memory is there, not only its addresses */
+	bool lazy; /* made empty: memory comes while it runs; a page that never does breaks it, not the program */
 	bool break_device_tracking; /* tests: device writes are not announced: the loss must show */
 };
 

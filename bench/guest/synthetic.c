@@ -30,9 +30,10 @@ static int synthetic_create(struct guest *g, bool empty, char *why, size_t why_b
 	g->regions[0].name = "ram";
 	g->regions[0].len_bytes = g->mem.len_bytes;
 	g->regions[0].gpa = 0;
-	alias = g->mem.fd < 0 ? g->mem.host
-			      : mmap(NULL, GUEST_LOW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
-				     g->mem.fd, 0);
+	/* Memory that comes lazily is used by the region's addresses only. */
+	alias = g->mem.fd < 0 || g->o.lazy ? g->mem.host
+					   : mmap(NULL, GUEST_LOW_BYTES, PROT_READ | PROT_WRITE,
+						  MAP_SHARED, g->mem.fd, 0);
 	if (alias == MAP_FAILED) {
 		ret = -errno;
 		snprintf(why, why_bytes, "cannot map guest RAM for the device");

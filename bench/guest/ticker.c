@@ -100,13 +100,14 @@ static void *ticker_main(void *arg)
 	return NULL;
 }
 
-/* Without signals, so that those of the program go to its own threads. */
+/* Without signals, so that those of the program go to its own threads; but with the one that says what it did itself. */
 static int start_thread(struct ticker *t, const char *name)
 {
 	sigset_t all, old;
 	int ret;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGSEGV);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	ret = pthread_create(&t->thread, NULL, ticker_main, t);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

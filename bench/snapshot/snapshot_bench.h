@@ -30,7 +30,7 @@ struct snapshot_opts {
 	const char *guest, *workload_text, *memory_text, *fill_text, *strict_text, *progress_text;
 	uint64_t size_bytes, used_bytes, bandwidth_bytes_per_s;
 	uint32_t n_lanes, max_downtime_ms, timeout_s, seed;
-	bool stopped, stay, prefault, verify, json, verbose;
+	bool stopped, stay, prefault, lazy, verify, json, verbose;
 	/* understood */
 	char uri[SNAPSHOT_URI];
 	struct guest_workload workload;
@@ -48,6 +48,9 @@ struct snapshot_result {
 	int direct_io;		   /* -1: not known */
 	int verified;		   /* 1, 0, -1: not asked for, or it did not come to it */
 	char verify_text[SNAPSHOT_TEXT];
+	int lazy; /* restore: 1, 0; -1 otherwise */
+	/* restore: since it was begun, with making the guest; 0: it did not come to it */
+	uint64_t resumed_ns, first_beat_ns;
 	uint64_t counter_before, counter_after;
 	struct guest_beats beats;
 };

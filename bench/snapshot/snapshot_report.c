@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -149,6 +150,11 @@ static json_t *ms(uint64_t ns)
 	return json_real((double)(ns / 1000) / 1e3);
 }
 
+static json_t *ms_or_null(uint64_t ns)
+{
+	return ns ? ms(ns) : json_null();
+}
+
 static void set_int(json_t *o, const char *key, uint64_t v)
 {
 	json_object_set_new(o, key, json_integer((json_int_t)v));
@@ -187,6 +193,11 @@ void report_json(const struct snapshot_result *res)
 	set_int(o, "counter_before", res->counter_before);
 	set_int(o, "counter_after", res->counter_after);
 	json_object_set_new(o, "guest_gap_max_ms", ms(res->beats.gap_max_ns));
+	json_object_set_new(o, "lazy", res->lazy < 0 ? json_null() : json_boolean(res->lazy));
+	json_object_set_new(o, "resumed_ms", ms_or_null(res->resumed_ns));
+	json_object_set_new(o, "first_beat_ms", ms_or_null(res->first_beat_ns));
+	set_int(o, "faults", st->faults);
+	json_object_set_new(o, "fault_max_ms", ms(st->fault_max_ns));
 	json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12));
 	putchar('\n');
 	fflush(stdout);
@@ -216,6 +227,11 @@ void report_summary(const struct snapshot_result *res)
 	       res->direct_io ? "" : " (through the page cache: no O_DIRECT here)");
 	printf("  file         %s, %s on disk\n", UNITS_BYTES(res->file_bytes),
 	       UNITS_BYTES(res->disk_bytes));
+	if (res->lazy > 0 && res->first_beat_ns)
+		printf("  lazily       first heartbeat after %.1f ms; %" PRIu64
+		       " pages waited for, none longer than %.1f ms\n",
+		       (double)res->first_beat_ns / 1e6, st->faults,
+		       (double)st->fault_max_ns / 1e6);
 	if (st->downtime_ns)
 		printf("  paused       %.1f ms, after %u round%s\n", (double)st->downtime_ns / 1e6,
 		       st->rounds, st->rounds == 1 ? "" : "s");

@@ -62,8 +62,6 @@ void snapshot_session_opts(const struct snapshot_opts *o, struct rj_opts *so)
 	so->strict_downtime = !strcmp(o->strict_text, "on");
 	so->timeout_ms = o->timeout_s * 1000;
 	so->bandwidth_bytes_per_s = o->bandwidth_bytes_per_s;
-	so->file_flags = (o->stopped ? (uint32_t)RJ_FILE_STOPPED : 0u) |
-			 (o->stay ? (uint32_t)RJ_FILE_STAY_PAUSED : 0u);
 }
 
 void snapshot_stat(const char *file, struct snapshot_result *res)
@@ -153,6 +151,8 @@ void snapshot_save(struct rj_env *env, const struct snapshot_opts *o, struct sna
 		return;
 	}
 	snapshot_session_opts(o, &so);
+	so.file_flags = (o->stopped ? (uint32_t)RJ_FILE_STOPPED : 0u) |
+			(o->stay ? (uint32_t)RJ_FILE_STAY_PAUSED : 0u);
 	ret = rj_source_open(env, &so, &s);
 	len = guest_describe(saver.guest, blob, sizeof(blob));
 	if (!ret && len > 0)
