@@ -10,6 +10,8 @@
  * What goes over a lane by SEND. 16 bytes, little-endian:
  *
  *   0 magic u16   2 version u8   3 type u8   4 zero u32   8 sequence number u64
+ *
+ * ZEROS has the region at 4, and at 8 the first page in 40 bits and above them how many, in pages of 4096 bytes.
  */
 
 #define RJI_RDMA_MESSAGE_BYTES 16
@@ -21,10 +23,16 @@ enum rji_rdma_message_type {
 	RJI_RDMA_BYE = 3,    /* source: an orderly end; the number of the last fence */
 	RJI_RDMA_PING =
 		4, /* destination: nothing; the acknowledgement by the peer's port tells that it is there */
+	RJI_RDMA_ZEROS =
+		5, /* source: these pages are zero; before the next fence is answered. Only where agreed on */
 };
+
+#define RJI_RDMA_ZEROS_SHIFT 12
+#define RJI_RDMA_ZEROS_PAGE_BITS 40
 
 struct rji_rdma_message {
 	enum rji_rdma_message_type type;
+	uint32_t region; /* of ZEROS; else 0 */
 	uint64_t seq;
 };
 

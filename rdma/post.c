@@ -115,18 +115,18 @@ static int make_room(struct rji_rdma_lane *lane, uint64_t len_bytes)
 	return ret < 0 ? ret : 0;
 }
 
+/* from NULL: the pages themselves. */
 static void append(struct rji_rdma_lane *lane, const struct view *v, uint64_t offset_bytes,
-		   uint32_t len_bytes)
+		   uint32_t len_bytes, const void *from)
 {
-	uint64_t here = v->region->base + offset_bytes;
 	uint64_t there = v->region->peer_base + offset_bytes;
 	struct ibv_send_wr *wr = &lane->wr[lane->chain_n];
 	struct ibv_sge *sge = &lane->sge[lane->chain_n];
 
 	/* The address in our own registration is the iova given to ibv_reg_mr_iova2(), not the pointer. */
-	sge->addr = here;
+	sge->addr = from ? (uintptr_t)from : v->region->base + offset_bytes;
 	sge->length = len_bytes;
-	sge->lkey = lane->here.key;
+	sge->lkey = from ? lane->staged_mr->lkey : lane->here.key;
 	wr->wr.rdma.remote_addr = there;
 	wr->wr.rdma.rkey = lane->there.key;
 	wr->wr_id = rji_rdma_wr_id(RJI_RDMA_OP_WRITE, rji_rdma_sq_take(&lane->sq, v->region->id,
@@ -135,16 +135,19 @@ static void append(struct rji_rdma_lane *lane, const struct view *v, uint64_t of
 	lane->chain_bytes += len_bytes;
 }
 
-/* The windows of both ends, for this request at least. */
-static int hold(struct rji_rdma_lane *lane, const struct view *v, uint64_t here, uint64_t there)
+static int hold_here(struct rji_rdma_lane *lane, const struct view *v, uint64_t here)
 {
-	int ret = rji_rdma_hold(lane, &lane->here, &v->here->window[here >> v->here->shift]);
-
-	return ret ? ret
-		   : rji_rdma_hold(lane, &lane->there, &v->there->window[there >> v->there->shift]);
+	return rji_rdma_hold(lane, &lane->here, &v->here->window[here >> v->here->shift]);
 }
 
-static int post_extent(struct rji_rdma_lane *lane, const struct view *v, const struct rji_extent *e)
+static int hold_there(struct rji_rdma_lane *lane, const struct view *v, uint64_t there)
+{
+	return rji_rdma_hold(lane, &lane->there, &v->there->window[there >> v->there->shift]);
+}
+
+/* A copy needs no window here. */
+static int post_extent(struct rji_rdma_lane *lane, const struct view *v, const struct rji_extent *e,
+		       const char *from)
 {
 	uint64_t offset = e->offset_bytes;
 	uint64_t left = e->len_bytes;
@@ -153,23 +156,27 @@ static int post_extent(struct rji_rdma_lane *lane, const struct view *v, const s
 	while (left) {
 		uint64_t here = v->region->base + offset;
 		uint64_t there = v->region->peer_base + offset;
-		uint64_t cut = min3(to_window_end(here, v->here->shift),
+		uint64_t cut = min3(from ? left : to_window_end(here, v->here->shift),
 				    to_window_end(there, v->there->shift),
 				    left < lane->max_wr_bytes ? left : lane->max_wr_bytes);
 
-		ret = hold(lane, v, here, there);
+		ret = from ? 0 : hold_here(lane, v, here);
+		if (!ret)
+			ret = hold_there(lane, v, there);
 		if (!ret)
 			ret = make_room(lane, cut);
 		if (ret)
 			return ret;
-		append(lane, v, offset, (uint32_t)cut);
+		append(lane, v, offset, (uint32_t)cut, from);
+		from = from ? from + cut : NULL;
 		offset += cut;
 		left -= cut;
 	}
 	return 0;
 }
 
-static int post_all(struct rji_rdma_lane *lane, const struct rji_extent *e, uint32_t n)
+static int post_each(struct rji_rdma_lane *lane, const struct rji_extent *e,
+		     const void *const *from, uint32_t n)
 {
 	struct view v;
 	int ret;
@@ -181,18 +188,17 @@ static int post_all(struct rji_rdma_lane *lane, const struct rji_extent *e, uint
 						  "%u bytes at 0x%" PRIx64
 						  " of region %u cannot be sent: there are none",
 						  e[i].len_bytes, e[i].offset_bytes, e[i].region);
-		ret = post_extent(lane, &v, &e[i]);
+		ret = post_extent(lane, &v, &e[i], from ? from[i] : NULL);
 		if (ret)
 			return ret;
 	}
 	return rji_rdma_flush(lane);
 }
 
-int rji_rdma_post(struct rji_lane *base, const struct rji_extent *e, uint32_t n,
-		  struct rj_error *err)
+int rji_rdma_post_all(struct rji_rdma_lane *lane, const struct rji_extent *e,
+		      const void *const *from, uint32_t n)
 {
-	struct rji_rdma_lane *lane = rji_rdma_lane_of(base);
-	int ret = lane->first.code ? lane->first.code : post_all(lane, e, n);
+	int ret = post_each(lane, e, from, n);
 
 	if (ret &&
 	    lane->chain_n) { /* cancelled in between: what is not handed over was never posted */
@@ -200,6 +206,15 @@ int rji_rdma_post(struct rji_lane *base, const struct rji_extent *e, uint32_t n,
 		lane->chain_n = 0;
 		lane->chain_bytes = 0;
 	}
+	return ret;
+}
+
+int rji_rdma_post(struct rji_lane *base, const struct rji_extent *e, uint32_t n,
+		  struct rj_error *err)
+{
+	struct rji_rdma_lane *lane = rji_rdma_lane_of(base);
+	int ret = lane->first.code ? lane->first.code : rji_rdma_post_all(lane, e, NULL, n);
+
 	return rji_rdma_lane_report(lane, ret, err);
 }
 

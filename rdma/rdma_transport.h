@@ -48,6 +48,7 @@ struct rji_rdma_transport {
 	uint32_t peer_timeout_ms;
 	char *devices;
 
+	bool zeros;	       /* destination: may be told by messages */
 	bool lazy, background; /* registration.h */
 	uint64_t pin_cap_bytes;
 	uint32_t n_lanes;
@@ -117,6 +118,8 @@ struct rji_rdma_lane {
 	bool awaits;   /* it is watched */
 	bool woken;
 
+	void *staged; /* source: copies of pages */
+	struct ibv_mr *staged_mr;
 	uint8_t *control; /* RJI_RDMA_CONTROLS send slots, then RJI_RDMA_RECVS receive slots */
 	struct ibv_mr *control_mr;
 	bool inlined;
@@ -268,8 +271,23 @@ int rji_rdma_send(struct rji_rdma_lane *lane, const struct rji_rdma_message *m);
 /* Is there a slot? */
 bool rji_rdma_can_send(const struct rji_rdma_lane *lane);
 
+/* Extents from their places, or from copies; what is not handed over was never posted. */
+int rji_rdma_post_all(struct rji_rdma_lane *lane, const struct rji_extent *e,
+		      const void *const *from, uint32_t n);
+
 /* Hand over what is gathered. */
 int rji_rdma_flush(struct rji_rdma_lane *lane);
+
+/* --- staged.c --- */
+
+void *rji_rdma_staging(struct rji_lane *lane, size_t len_bytes);
+void rji_rdma_free_staging(struct rji_rdma_lane *lane);
+int rji_rdma_post_staged(struct rji_lane *lane, const struct rji_extent *e, const void *const *from,
+			 uint32_t n, struct rj_error *err);
+int rji_rdma_post_coded(struct rji_lane *lane, const struct rji_coded *c, uint32_t n,
+			struct rj_error *err);
+/* Destination: RJI_RDMA_ZEROS came. 0 or negative after rji_rdma_lane_fail(). */
+int rji_rdma_clear(struct rji_rdma_lane *lane, const struct rji_rdma_message *m);
 
 /* --- grip.c: a lane and the windows it posts in --- */
 

@@ -18,6 +18,8 @@ int rji_rdma_destination_heard(struct rji_rdma_lane *lane, const struct rji_rdma
 
 	if (lane->bye)
 		return rji_rdma_lane_fail(lane, RJ_E_PROTOCOL, "the source goes on after its end");
+	if (m->type == RJI_RDMA_ZEROS && lane->tp->zeros)
+		return rji_rdma_clear(lane, m);
 	if (m->type == RJI_RDMA_BYE && m->seq == lane->fence_seq) {
 		lane->bye = true;
 		return 0;

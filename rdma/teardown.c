@@ -121,6 +121,7 @@ void rji_rdma_lane_free(struct rji_rdma_lane *lane)
 	if (lane->cm)
 		rdma_destroy_event_channel(lane->cm);
 	free_cq(lane);
+	rji_rdma_free_staging(lane);
 	if (lane->control_mr) {
 		ibv_dereg_mr(lane->control_mr);
 		rji_rdma_pinned(lane->tp, -(int64_t)RJI_RDMA_CONTROL_BYTES);

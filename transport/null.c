@@ -18,6 +18,7 @@ struct null_lane {
 	_Atomic uint64_t sent_bytes;
 	_Atomic uint64_t requests;
 	_Atomic uint64_t posts;
+	void *staged;
 };
 
 static int null_create(const struct rji_transport_opts *o, struct rj_error *err,
@@ -75,6 +76,8 @@ static int make_lane(struct rji_transport *tp, struct rji_lane **lane_p, struct 
 
 static void null_close(struct rji_lane **lane_p)
 {
+	if (*lane_p)
+		free(((struct null_lane *)*lane_p)->staged);
 	free(*lane_p);
 	*lane_p = NULL;
 }
@@ -142,6 +145,34 @@ static int null_post(struct rji_lane *lane_, const struct rji_extent *e, uint32_
 	return rji_stop_is_set(lane->stop) ? -ECANCELED : 0;
 }
 
+static void *null_staging(struct rji_lane *lane_, size_t len_bytes)
+{
+	struct null_lane *lane = (struct null_lane *)lane_;
+
+	if (!lane->staged)
+		lane->staged = malloc(len_bytes);
+	return lane->staged;
+}
+
+static int null_post_staged(struct rji_lane *lane, const struct rji_extent *e,
+			    const void *const *from, uint32_t n, struct rj_error *err)
+{
+	(void)from;
+	return null_post(lane, e, n, err);
+}
+
+static int null_post_coded(struct rji_lane *lane_, const struct rji_coded *c, uint32_t n,
+			   struct rj_error *err)
+{
+	struct null_lane *lane = (struct null_lane *)lane_;
+
+	(void)c;
+	(void)err;
+	count(&lane->requests, n);
+	count(&lane->posts, 1);
+	return rji_stop_is_set(lane->stop) ? -ECANCELED : 0;
+}
+
 static int null_drain(struct rji_lane *lane, struct rj_error *err)
 {
 	(void)lane;
@@ -181,6 +212,10 @@ const struct rji_transport_ops rji_null_transport = {
 	.withdraw = null_withdraw,
 	.connect = null_connect,
 	.post = null_post,
+	.staging = null_staging,
+	.post_staged = null_post_staged,
+	.codings = 1u << RJI_CODING_ZEROS,
+	.post_coded = null_post_coded,
 	.drain = null_drain,
 	.fence = null_fence,
 	.stats = null_stats,

@@ -34,6 +34,7 @@ struct tcp_transport {
 	const struct rji_host *host;
 	struct rji_stop *stop;
 	uint32_t peer_timeout_ms;
+	const struct rji_apply_ops *apply;
 	const int *lane_fds;
 	uint32_t n_lane_fds;
 	int listen_fd; /* control's, borrowed */
@@ -51,6 +52,10 @@ struct tcp_lane {
 	_Atomic uint64_t sent_bytes;
 	_Atomic uint64_t
 		frames; /* of pages, sent; a sendmsg() each, or more where the socket is full */
+	void *staged;	/* source: for copies of pages */
+	void *applying; /* destination: of tp->apply; NULL until something coded comes */
+	void *codes;	/* the same: room for a frame's */
+	struct rji_coded coded[RJI_FRAME_MAX_EXTENTS];
 	struct rji_extent extents[RJI_FRAME_MAX_EXTENTS];
 	struct iovec iov[RJI_FRAME_MAX_EXTENTS + 1];
 	uint8_t head[RJI_FRAME_MAX_BYTES];
@@ -76,6 +81,7 @@ static int tcp_create(const struct rji_transport_opts *o, struct rj_error *err,
 	tp->host = o->host;
 	tp->stop = o->stop;
 	tp->peer_timeout_ms = o->peer_timeout_ms;
+	tp->apply = o->apply;
 	tp->lane_fds = o->lane_fds;
 	tp->n_lane_fds = o->n_lane_fds;
 	tp->listen_fd = -1;
@@ -326,6 +332,61 @@ static int receive_pages(struct tcp_lane *lane, const struct rji_frame *f, struc
 	return lane_failed(lane, ret, "receiving pages", err);
 }
 
+/* Only where the source has something coded. */
+static int ready_to_apply(struct tcp_lane *lane, struct rj_error *err)
+{
+	const struct rji_apply_ops *apply = lane->tp->apply;
+	int ret;
+
+	if (!apply)
+		return rji_fail(err, RJ_E_PROTOCOL, "lane %u: nothing coded was agreed on",
+				lane->number);
+	if (lane->codes)
+		return 0;
+	ret = apply->create(&lane->applying);
+	lane->codes = ret < 0 ? NULL : malloc(RJI_FRAME_MAX_CODES_BYTES);
+	return lane->codes
+		       ? 0
+		       : rji_fail(err, -ENOMEM, "no memory for what lane %u decodes", lane->number);
+}
+
+static int apply_all(struct tcp_lane *lane, uint32_t n, struct rj_error *err)
+{
+	const uint8_t *code = lane->codes;
+	int ret = 0;
+
+	for (uint32_t i = 0; !ret && i < n; i++) {
+		const struct rji_coded *c = &lane->coded[i];
+
+		ret = lane->tp->apply->apply(lane->applying, c->coding, code, c->len_bytes,
+					     rji_memory_at(&lane->tp->memory, &c->extent),
+					     c->extent.len_bytes, err);
+		code += c->len_bytes;
+	}
+	return ret;
+}
+
+/* Receive a frame of codes, then do what they say. */
+static int receive_coded(struct tcp_lane *lane, const struct rji_frame *f, struct rj_error *err)
+{
+	struct iovec table = { lane->head, (size_t)f->n_extents * RJI_FRAME_CODED_BYTES };
+	const struct rji_memory_table *memory = &lane->tp->memory;
+	struct iovec codes;
+	int ret = ready_to_apply(lane, err);
+
+	if (!ret)
+		ret = lane_failed(lane, rji_socket_recv(lane->fd, &table, 1, 0, lane->tp->stop),
+				  "receiving", err);
+	if (!ret)
+		ret = rji_frame_decode_coded(lane->head, f, memory->region, memory->n, lane->coded,
+					     err);
+	codes = (struct iovec){ lane->codes, f->value };
+	if (!ret && f->value)
+		ret = lane_failed(lane, rji_socket_recv(lane->fd, &codes, 1, 0, lane->tp->stop),
+				  "receiving codes", err);
+	return ret < 0 ? ret : apply_all(lane, f->n_extents, err);
+}
+
 static int send_head(struct tcp_lane *lane, uint16_t type, uint64_t value)
 {
 	struct rji_frame f = { .type = type, .value = value };
@@ -364,6 +425,8 @@ static int tcp_serve(struct rji_lane *lane_, struct rj_error *err)
 			return 0;
 		if (f.type == RJI_FRAME_PAGES)
 			ret = receive_pages(lane, &f, err);
+		else if (f.type == RJI_FRAME_CODED)
+			ret = receive_coded(lane, &f, err);
 		else if (f.type == RJI_FRAME_FENCE)
 			ret = lane_failed(lane, send_head(lane, RJI_FRAME_FENCED, f.value),
 					  "answering a fence", err);
@@ -441,42 +504,105 @@ static int tcp_connect(struct rji_transport *tp_, uint32_t number, const struct 
 	return 0;
 }
 
-static int post_frame(struct tcp_lane *lane, const struct rji_extent *e, uint32_t n,
-		      struct rj_error *err)
+/* A frame whose pages or codes, together value bytes, are in iov from 1 on; its table is behind the head's room. */
+static int send_frame(struct tcp_lane *lane, uint16_t type, uint32_t n, size_t table_bytes,
+		      uint64_t value, int n_iov, struct rj_error *err)
 {
-	struct rji_frame f = { .type = RJI_FRAME_PAGES, .n_extents = (uint16_t)n };
-	size_t head_bytes = RJI_FRAME_HEAD_BYTES + (size_t)n * RJI_FRAME_EXTENT_BYTES;
+	struct rji_frame f = { .type = type, .n_extents = (uint16_t)n, .value = value };
+	size_t head_bytes = RJI_FRAME_HEAD_BYTES + table_bytes;
 	int ret;
 
-	for (uint32_t i = 0; i < n; i++) {
-		f.value += e[i].len_bytes;
-		lane->iov[i + 1] =
-			(struct iovec){ rji_memory_at(&lane->tp->memory, &e[i]), e[i].len_bytes };
-	}
 	rji_frame_encode(&f, lane->head);
-	rji_frame_encode_extents(e, n, lane->head + RJI_FRAME_HEAD_BYTES);
 	lane->iov[0] = (struct iovec){ lane->head, head_bytes };
-	ret = rji_socket_send(lane->fd, lane->iov, (int)n + 1, 0, lane->tp->stop);
+	ret = rji_socket_send(lane->fd, lane->iov, n_iov, 0, lane->tp->stop);
 	if (!ret)
-		atomic_fetch_add_explicit(&lane->sent_bytes, head_bytes + f.value,
+		atomic_fetch_add_explicit(&lane->sent_bytes, head_bytes + value,
 					  memory_order_relaxed);
 	atomic_fetch_add_explicit(&lane->frames, 1, memory_order_relaxed);
 	return lane_failed(lane, ret, "sending pages", err);
 }
 
+/* from NULL: the pages themselves. */
+static int post_pages(struct tcp_lane *lane, const struct rji_extent *e, const void *const *from,
+		      uint32_t n, struct rj_error *err)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		void *p = from ? (void *)(uintptr_t)from[i]
+			       : rji_memory_at(&lane->tp->memory, &e[i]);
+
+		lane->iov[i + 1] = (struct iovec){ p, e[i].len_bytes };
+		bytes += e[i].len_bytes;
+	}
+	rji_frame_encode_extents(e, n, lane->head + RJI_FRAME_HEAD_BYTES);
+	return send_frame(lane, RJI_FRAME_PAGES, n, (size_t)n * RJI_FRAME_EXTENT_BYTES, bytes,
+			  (int)n + 1, err);
+}
+
+static int tcp_post_staged(struct rji_lane *lane, const struct rji_extent *e,
+			   const void *const *from, uint32_t n, struct rj_error *err)
+{
+	int ret = 0;
+
+	for (uint32_t at = 0; !ret && at < n; at += RJI_FRAME_MAX_EXTENTS) {
+		uint32_t part = n - at < RJI_FRAME_MAX_EXTENTS ? n - at : RJI_FRAME_MAX_EXTENTS;
+
+		ret = post_pages(to_tcp_lane(lane), e + at, from ? from + at : NULL, part, err);
+	}
+	return ret;
+}
+
 static int tcp_post(struct rji_lane *lane, const struct rji_extent *e, uint32_t n,
 		    struct rj_error *err)
 {
-	while (n) {
-		uint32_t part = n < RJI_FRAME_MAX_EXTENTS ? n : RJI_FRAME_MAX_EXTENTS;
-		int ret = post_frame(to_tcp_lane(lane), e, part, err);
+	return tcp_post_staged(lane, e, NULL, n, err);
+}
 
-		if (ret < 0)
-			return ret;
-		e += part;
+static void *tcp_staging(struct rji_lane *lane_, size_t len_bytes)
+{
+	struct tcp_lane *lane = to_tcp_lane(lane_);
+
+	if (!lane->staged)
+		lane->staged = aligned_alloc(4096, (len_bytes + 4095) & ~(size_t)4095);
+	return lane->staged;
+}
+
+static int post_codes(struct tcp_lane *lane, const struct rji_coded *c, uint32_t n,
+		      struct rj_error *err)
+{
+	uint64_t bytes = 0;
+	int n_iov = 1;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (!c[i].len_bytes)
+			continue;
+		lane->iov[n_iov++] =
+			(struct iovec){ (void *)(uintptr_t)c[i].bytes, c[i].len_bytes };
+		bytes += c[i].len_bytes;
+	}
+	rji_frame_encode_coded(c, n, lane->head + RJI_FRAME_HEAD_BYTES);
+	return send_frame(lane, RJI_FRAME_CODED, n, (size_t)n * RJI_FRAME_CODED_BYTES, bytes, n_iov,
+			  err);
+}
+
+static int tcp_post_coded(struct rji_lane *lane, const struct rji_coded *c, uint32_t n,
+			  struct rj_error *err)
+{
+	int ret = 0;
+
+	while (!ret && n) {
+		uint64_t bytes = 0;
+		uint32_t part = 0;
+
+		while (part < n && part < RJI_FRAME_MAX_EXTENTS &&
+		       bytes + c[part].len_bytes <= RJI_FRAME_MAX_CODES_BYTES)
+			bytes += c[part++].len_bytes;
+		ret = post_codes(to_tcp_lane(lane), c, part, err);
+		c += part;
 		n -= part;
 	}
-	return 0;
+	return ret;
 }
 
 /* sendmsg() has copied the pages when it returns. */
@@ -539,6 +665,10 @@ static void tcp_close(struct rji_lane **lane_p)
 			lane->tp->accepted[i--] = lane->tp->accepted[--lane->tp->n_accepted];
 	}
 	close(lane->fd);
+	if (lane->applying)
+		lane->tp->apply->destroy(&lane->applying);
+	free(lane->codes);
+	free(lane->staged);
 	free(lane);
 	*lane_p = NULL;
 }
@@ -556,6 +686,10 @@ const struct rji_transport_ops rji_tcp_transport = {
 	.withdraw = tcp_withdraw,
 	.connect = tcp_connect,
 	.post = tcp_post,
+	.staging = tcp_staging,
+	.post_staged = tcp_post_staged,
+	.codings = 1u << RJI_CODING_ZEROS | 1u << RJI_CODING_XBZRLE | 1u << RJI_CODING_ZSTD,
+	.post_coded = tcp_post_coded,
 	.drain = tcp_drain,
 	.fence = tcp_fence,
 	.cut = tcp_cut,

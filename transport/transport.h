@@ -66,6 +66,35 @@ struct rji_extent {
 	uint32_t region;
 };
 
+/* How the bytes of a coded change make its pages. Numbers are on the wire. */
+enum rji_coding {
+	RJI_CODING_ZEROS = 1,  /* no bytes: the pages are zero */
+	RJI_CODING_XBZRLE = 2, /* differences from what is there: one page */
+	RJI_CODING_ZSTD = 3,   /* a zstd frame */
+};
+
+/* Pages that are not sent as they are. Never more than RJI_CODED_PAGES_BYTES, but for zeros. */
+struct rji_coded {
+	struct rji_extent extent;
+	uint16_t coding; /* enum rji_coding */
+	uint32_t len_bytes;
+	const void *bytes;
+};
+
+#define RJI_CODED_PAGES_BYTES (64u << 10)
+
+/*
+ * The destination's half of what is coded, from the layer above: a transport knows where bytes go, not
+ * what they mean. One context a lane. apply changes [page, page + len_bytes), which is guest memory, and
+ * must survive any code: RJ_E_PROTOCOL.
+ */
+struct rji_apply_ops {
+	int (*create)(void **ctx_p);
+	int (*apply)(void *ctx, unsigned int coding, const void *code, uint32_t code_bytes,
+		     void *page, uint32_t len_bytes, struct rj_error *err);
+	void (*destroy)(void **ctx_p);
+};
+
 /*
  * By this the destination knows a lane: it must show the token that only the control channel told.
  */
@@ -121,7 +150,8 @@ struct rji_transport_opts {
 	const int *lane_fds; /* sockets: connected lanes handed in, owned by the caller; NULL:
 			      * connect or accept */
 	uint32_t n_lane_fds;
-	void *arg; /* for transports made by tests */
+	const struct rji_apply_ops *apply; /* destination; NULL: nothing coded comes */
+	void *arg;			   /* for transports made by tests */
 };
 
 /* Where a destination listens for lanes. */
@@ -235,6 +265,22 @@ struct rji_transport_ops {
 	/* Send n extents; returns when all are taken, which may wait for room. */
 	int (*post)(struct rji_lane *lane, const struct rji_extent *e, uint32_t n,
 		    struct rj_error *err);
+	/*
+	 * Send what stands in a copy instead: from[i] has the bytes of e[i], in memory that staging()
+	 * gave, and is read until a later drain() or fence() returns. staging() gives at least len_bytes
+	 * that are the lane's until it is closed; NULL: no memory. Both NULL: it cannot.
+	 */
+	void *(*staging)(struct rji_lane *lane, size_t len_bytes);
+	int (*post_staged)(struct rji_lane *lane, const struct rji_extent *e,
+			   const void *const *from, uint32_t n, struct rj_error *err);
+	/*
+	 * Send n changes that are not the pages themselves; their bytes are not needed any more when
+	 * it returns. codings says which of enum rji_coding it can, by bit. They are finished before a
+	 * fence behind them is answered. NULL: none.
+	 */
+	uint32_t codings;
+	int (*post_coded)(struct rji_lane *lane, const struct rji_coded *c, uint32_t n,
+			  struct rj_error *err);
 	/* Wait until nothing posted is still read from memory. */
 	int (*drain)(struct rji_lane *lane, struct rj_error *err);
 	/*

@@ -921,8 +921,9 @@ static bool lane_connects_once(void)
 static bool wrong_messages_end_the_lane(void)
 {
 	static const struct rji_rdma_message wrong[] = {
-		{ RJI_RDMA_FENCE, 0 }, { RJI_RDMA_FENCE, 2 }, { RJI_RDMA_ANSWER, 1 },
-		{ RJI_RDMA_PING, 0 },  { RJI_RDMA_BYE, 1 },
+		{ .type = RJI_RDMA_FENCE, .seq = 0 },  { .type = RJI_RDMA_FENCE, .seq = 2 },
+		{ .type = RJI_RDMA_ANSWER, .seq = 1 }, { .type = RJI_RDMA_PING, .seq = 0 },
+		{ .type = RJI_RDMA_BYE, .seq = 1 },
 	};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
@@ -947,10 +948,10 @@ static bool wrong_messages_end_the_lane(void)
 static bool wrong_answers_end_the_lane(void)
 {
 	static const struct rji_rdma_message wrong[] = {
-		{ RJI_RDMA_ANSWER, 1 },
-		{ RJI_RDMA_ANSWER, 0 },
-		{ RJI_RDMA_FENCE, 1 },
-		{ RJI_RDMA_BYE, 0 },
+		{ .type = RJI_RDMA_ANSWER, .seq = 1 },
+		{ .type = RJI_RDMA_ANSWER, .seq = 0 },
+		{ .type = RJI_RDMA_FENCE, .seq = 1 },
+		{ .type = RJI_RDMA_BYE, .seq = 0 },
 	};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {

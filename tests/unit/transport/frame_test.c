@@ -49,7 +49,7 @@ static const struct {
 	const char *text;
 } bad_heads[] = {
 	{ { 0, 0, 0 }, "unknown" },
-	{ { 5, 0, 0 }, "unknown" },
+	{ { 6, 0, 0 }, "unknown" },
 	{ { 0xffff, 1, 0 }, "unknown" },
 	{ { RJI_FRAME_PAGES, 0, 0 }, "0 extents" },
 	{ { RJI_FRAME_PAGES, RJI_FRAME_MAX_EXTENTS + 1, 4096 }, "257 extents" },
@@ -57,6 +57,9 @@ static const struct {
 	{ { RJI_FRAME_FENCE, 1, 0 }, "1 extents" },
 	{ { RJI_FRAME_FENCED, 1, 0 }, "1 extents" },
 	{ { RJI_FRAME_BYE, 1, 0 }, "1 extents" },
+	{ { RJI_FRAME_CODED, 0, 0 }, "0 extents" },
+	{ { RJI_FRAME_CODED, RJI_FRAME_MAX_EXTENTS + 1, 0 }, "257 extents" },
+	{ { RJI_FRAME_CODED, 1, RJI_FRAME_MAX_CODES_BYTES + 1 }, "1048577 bytes of codes" },
 };
 
 Test(frame, bad_heads_are_refused)
