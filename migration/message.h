@@ -80,6 +80,7 @@ enum rji_msg_type {
 #define RJI_FEATURE_LANES_RESET (1ull << 0)   /* a lane that failed is replaced */
 #define RJI_FEATURE_LOAD_ROLLBACK (1ull << 1) /* ROLLBACK may come after FINISH */
 #define RJI_FEATURE_WINDOWS (1ull << 2)	      /* memory is registered by and by */
+#define RJI_FEATURE_CODED (1ull << 3) /* lanes carry changes that are not the pages themselves */
 
 #define RJI_PROTOCOL_MINOR 1
 #define RJI_MSG_HEAD_BYTES 8

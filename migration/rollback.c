@@ -52,6 +52,7 @@ static int mark_loaded(struct rj_session *s, const struct rji_msg *msg, struct r
 		struct rji_msg_range r;
 
 		if (rji_get_range(&c, &r) < 0 ||
+		    rji_pageset_changed_there(&s->set, r.region, r.offset_bytes, r.len_bytes) < 0 ||
 		    rji_pageset_mark(&s->set, r.region, r.offset_bytes, r.len_bytes) < 0)
 			return rji_session_malformed(s, RJI_MSG_ROLLBACK_OK, err);
 	}

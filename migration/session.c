@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "pagesender/apply.h"
 #include "pagesender/dirty/tracker_impl.h"
 #include "rdma/rdma.h"
 #include "transport/socket.h"
@@ -32,6 +33,7 @@ void rj_opts_init(struct rj_opts *o)
 		.state_max_bytes = 1ull << 30,
 		.gid_index = -1,
 		.traffic_class = -1,
+		.filters = 0,
 	};
 }
 
@@ -93,7 +95,8 @@ static bool is_valid_opts(const struct rj_opts *o, bool is_destination)
 	if (o->file_flags &
 	    ~(is_destination ? RJ_FILE_LAZY : RJ_FILE_STOPPED | RJ_FILE_STAY_PAUSED))
 		return false;
-	if (o->on_timeout > RJ_ON_TIMEOUT_STOP_ANYWAY || o->throttle_max_percent > 99)
+	if (o->on_timeout > RJ_ON_TIMEOUT_STOP_ANYWAY || o->throttle_max_percent > 99 ||
+	    o->filters & ~(uint32_t)RJ_FILTER_ALL)
 		return false;
 	return o->max_downtime_ms && o->peer_timeout_ms && o->request_timeout_ms &&
 	       o->connect_timeout_ms;
@@ -153,6 +156,7 @@ static int init_parts(struct rj_session *s)
 	rji_control_init(&s->ctl, -1, s->o.peer_timeout_ms, &s->stop);
 	rji_pace_init(&s->pace, s->o.bandwidth_bytes_per_s);
 	rji_downtime_init(&s->model, s->o.state_bytes);
+	rji_free_hints_init(&s->hints, &s->set, s->o.filters & RJ_FILTER_FREE);
 	atomic_init(&s->max_downtime_ms, s->o.max_downtime_ms);
 	return 0;
 
@@ -431,6 +435,7 @@ static int prepare(struct rj_session *s, struct rj_error *err)
 	rji_harvest_fini(&s->harvest); /* of a start that failed */
 	if (rji_harvest_init(&s->harvest, &s->set, &s->holds) < 0)
 		return rji_fail(err, -ENOMEM, "no memory for the list of windows");
+	s->harvest.hints = &s->hints;
 	return rji_preflight(s, err);
 }
 
@@ -491,6 +496,8 @@ void rj_close(struct rj_session **s_p)
 	}
 	rji_control_fini(&s->ctl);
 	rji_harvest_fini(&s->harvest);
+	rji_filters_fini(&s->filters);
+	rji_free_hints_fini(&s->hints);
 	rji_pageset_fini(&s->set);
 	rji_holds_fini(&s->holds);
 	rji_state_stream_fini(&s->device_state);
@@ -611,6 +618,20 @@ int rj_mark_dirty(struct rj_session *s, uint32_t region, uint64_t offset, uint64
 	return set ? rji_pageset_mark(set, region, offset, len_bytes) : 0;
 }
 
+int rj_mark_free(struct rj_session *s, uint32_t region, uint64_t offset, uint64_t len_bytes,
+		 uint64_t generation)
+{
+	return s && !s->is_destination
+		       ? rji_free_mark(&s->hints, region, offset, len_bytes, generation)
+		       : -EINVAL;
+}
+
+int rj_free_begin(struct rj_session *s, uint64_t *generation_p)
+{
+	return s && generation_p && !s->is_destination ? rji_free_begin(&s->hints, generation_p)
+						       : -EINVAL;
+}
+
 int rj_event_fd(const struct rj_session *s)
 {
 	return s ? s->vmm.event_fd : -EINVAL;
@@ -674,6 +695,7 @@ int rji_session_create_transport(struct rj_session *s, struct rj_error *err)
 		.pins = &s->pins,
 		.lane_fds = s->o.lane_fds,
 		.n_lane_fds = s->o.n_lane_fds,
+		.apply = s->features & RJI_FEATURE_CODED ? &rji_apply : NULL,
 		.arg = s->transport_arg,
 	};
 	int ret;
@@ -734,7 +756,7 @@ void rji_session_publish_terms(_Atomic uint64_t *to, const struct rji_terms *t)
 
 uint64_t rji_session_features(const struct rj_session *s)
 {
-	uint64_t features = RJI_FEATURE_LOAD_ROLLBACK | RJI_FEATURE_WINDOWS;
+	uint64_t features = RJI_FEATURE_LOAD_ROLLBACK | RJI_FEATURE_WINDOWS | RJI_FEATURE_CODED;
 
 	if (s->ops->cut && !s->o.lane_fds) /* descriptors handed in are used once */
 		features |= RJI_FEATURE_LANES_RESET;

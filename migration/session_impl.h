@@ -70,7 +70,8 @@ struct rji_figures {
 	_Atomic uint64_t cpu_ns; /* of the control thread; totals has the others' */
 	_Atomic uint32_t n_lanes;
 	_Atomic uint64_t guest_bytes;
-	_Atomic uint64_t round_bytes_before; /* transferred when the round under way began */
+	_Atomic uint64_t
+		round_bytes_before; /* of the guest, dealt with when the round under way began */
 };
 
 struct rji_snapshot; /* snapshot.c */
@@ -136,9 +137,12 @@ struct rj_session {
 	struct rji_pageset set;
 	_Atomic(struct rji_pageset *) marking; /* &set while rj_mark_dirty() is to be heard */
 	struct rji_holds holds;
+	struct rji_free_hints hints;
+	struct rji_filters filters; /* zeroed until there are lanes */
 	struct rji_harvest harvest;
 	struct rji_pace pace;
 	struct rji_sender *sender;
+	struct rj_page_counts kinds_told; /* with the last round */
 	struct rji_downtime_model model;
 	uint64_t lane_failed_ns;       /* when the control thread first saw it; 0: not */
 	struct rji_addrs lane_addrs;   /* where lanes connect */

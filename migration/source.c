@@ -170,6 +170,7 @@ static int take_region_ok(struct rj_session *s, uint32_t number, const struct rj
 	rji_cursor_init_const(&c, msg->payload, msg->len_bytes);
 	if (rji_get_region_ok(&c, &ok) < 0 || ok.region != number)
 		return rji_session_malformed(s, RJI_MSG_REGION_OK, err);
+	s->set.region[number].given_zeroed = ok.flags & RJ_REGION_ZEROED;
 	return s->ops->import_keys
 		       ? s->ops->import_keys(s->tp, ok.region, ok.keys, ok.keys_bytes, err)
 		       : 0;
@@ -211,6 +212,7 @@ static int start_lanes(struct rj_session *s, struct rj_error *err)
 					   .harvest = &s->harvest,
 					   .holds = &s->holds,
 					   .pace = &s->pace,
+					   .filters = &s->filters,
 					   .totals = &s->totals,
 					   .n_lanes = s->o.n_lanes,
 					   .placement = s->placement,
@@ -219,6 +221,42 @@ static int start_lanes(struct rj_session *s, struct rj_error *err)
 					   .done_fd = s->wake_fd };
 
 	return rji_sender_create(&o, &s->sender, err);
+}
+
+/* Those of the VMM's choice that this transport and this peer can do. */
+static uint32_t usable_filters(const struct rj_session *s)
+{
+	uint32_t on = s->o.filters, codings = s->ops->codings;
+
+	if (!rji_session_has_peer(s)) /* a file looks for holes and zeros itself, and punches */
+		return on & RJ_FILTER_FREE;
+	if (!(s->features & RJI_FEATURE_CODED))
+		codings = 0;
+	if (!s->ops->post_staged)
+		on &= ~(uint32_t)(RJ_FILTER_SAME | RJ_FILTER_ZSTD);
+	if (!(codings >> RJI_CODING_ZSTD & 1))
+		on &= ~(uint32_t)RJ_FILTER_ZSTD;
+	if (!(codings >> RJI_CODING_XBZRLE & 1) || !(on & RJ_FILTER_SAME))
+		on &= ~(uint32_t)RJ_FILTER_DELTA;
+	return on;
+}
+
+static int start_filters(struct rj_session *s, struct rj_error *err)
+{
+	const struct rj_region *regions[RJ_MAX_REGIONS];
+	const struct rji_filters_opts o = {
+		.on = usable_filters(s),
+		.can_clear = s->features & RJI_FEATURE_CODED &&
+			     s->ops->codings >> RJI_CODING_ZEROS & 1,
+		.delta_cache_bytes = s->o.delta_cache_bytes,
+		.regions = regions,
+	};
+	int ret;
+
+	for (uint32_t i = 0; i < s->n_given; i++)
+		regions[i] = &s->given[i].r;
+	ret = rji_filters_init(&s->filters, &s->set, &s->hints, &o);
+	return ret < 0 ? rji_fail(err, ret, "no memory for filters") : 0;
 }
 
 /* The destination may send lanes to other hosts, but not to sockets of this machine that it could not reach itself. */
@@ -236,6 +274,8 @@ static int open_lanes(struct rj_session *s, struct rji_addrs *addrs,
 {
 	int ret = rji_session_place(s, addrs, err);
 
+	if (!ret)
+		ret = start_filters(s, err);
 	if (!ret)
 		ret = start_lanes(s, err);
 	if (ret < 0)
@@ -344,7 +384,9 @@ void rji_expect_round(struct rj_session *s)
 			uint64_t n = left < r->span_pages ? left : r->span_pages;
 			uint64_t first = w->first_page + at, page = first;
 
-			if (rji_bitmap_next_run(r->pending, &page, first + n))
+			if (rji_bitmap_next_run(r->pending, &page, first + n) &&
+			    !rji_filters_is_hole(&s->filters, w->region, first << r->page_shift,
+						 n << r->page_shift))
 				s->ops->expect(s->tp, w->region, first << r->page_shift,
 					       n << r->page_shift);
 		}
@@ -353,7 +395,7 @@ void rji_expect_round(struct rj_session *s)
 
 static int send_round(struct rj_session *s, struct rji_sent *sent_p, struct rj_error *err)
 {
-	s->fig.round_bytes_before = s->totals.sent_bytes;
+	s->fig.round_bytes_before = s->totals.guest_bytes;
 	rji_harvest_begin_round(&s->harvest);
 	rji_expect_round(s);
 	rji_sender_round(s->sender);
@@ -385,6 +427,24 @@ static uint64_t eta_ns(const struct rj_session *s)
 	return st.eta_ns;
 }
 
+/* What became of pages since the last call. */
+static struct rj_page_counts kinds_since(struct rj_session *s)
+{
+	struct rj_stats st = { .size = sizeof(st) };
+	struct rj_page_counts *was = &s->kinds_told, d;
+
+	rj_stats(s, &st);
+	d = (struct rj_page_counts){ .normal = st.pages.normal - was->normal,
+				     .zero = st.pages.zero - was->zero,
+				     .hole = st.pages.hole - was->hole,
+				     .free_pages = st.pages.free_pages - was->free_pages,
+				     .same = st.pages.same - was->same,
+				     .delta = st.pages.delta - was->delta,
+				     .compressed = st.pages.compressed - was->compressed };
+	*was = st.pages;
+	return d;
+}
+
 static void note_round(struct rj_session *s, uint32_t number, uint64_t duration_ns,
 		       const struct rji_sent *sent, const struct rji_dirt *dirt,
 		       uint64_t predicted_ns)
@@ -396,6 +456,7 @@ static void note_round(struct rj_session *s, uint32_t number, uint64_t duration_
 		.round = number,
 		.pages = sent->pages,
 		.bytes = sent->bytes,
+		.kinds = kinds_since(s),
 		.duration_ns = duration_ns,
 		.rate_bytes_per_s = (uint64_t)((__uint128_t)sent->bytes * RJI_NS_PER_S / ns),
 		.dirty_pages = dirt->pending_pages,
@@ -408,7 +469,7 @@ static void note_round(struct rj_session *s, uint32_t number, uint64_t duration_
 	s->fig.round_ns += sent->send_ns + sent->fence_ns;
 	s->fig.dirty_rate_bytes_per_s = ev.u.round.dirty_rate_bytes_per_s;
 	s->fig.pending_bytes = dirt->pending_bytes;
-	s->fig.round_bytes_before = s->totals.sent_bytes;
+	s->fig.round_bytes_before = s->totals.guest_bytes;
 	ev.u.round.eta_ns = eta_ns(s);
 	rji_session_count_cpu(s);
 	rji_vmm_tell(&s->vmm, &ev);
@@ -458,7 +519,9 @@ static int one_round(struct rj_session *s, uint64_t *predicted_p, struct rj_erro
 	if (ret < 0)
 		return ret;
 	rji_estimate_saw(&s->model.harvest_ns, rji_now_ns() - collecting);
-	rji_downtime_saw_round(&s->model, sent.bytes, sent.send_ns, sent.fence_ns, number == 1);
+	/* What the bulk round left out says little about pages that the guest keeps writing. */
+	rji_downtime_saw_round(&s->model, number == 1 ? sent.bytes : sent.guest_bytes, sent.send_ns,
+			       sent.fence_ns, number == 1);
 	*predicted_p = predict(s, dirt.pending_bytes);
 	note_round(s, number, rji_now_ns() - began, &sent, &dirt, s->fig.predicted_ns);
 	if (*predicted_p > allowed_ns(s))
@@ -493,6 +556,7 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 
 	s->strict = s->o.strict_downtime && !rji_is_saved_stopped(s);
 	rji_pageset_all_pending(&s->set);
+	rji_free_hints_open(&s->hints, true);
 	s->fig.bulk_began_ns = rji_now_ns();
 	s->fig.pending_bytes = s->set.guest_bytes;
 	do {
@@ -551,6 +615,7 @@ static void tell_peer_why(struct rj_session *s, const struct rj_error *err)
 
 static void tear_down(struct rj_session *s, bool completed)
 {
+	rji_free_hints_open(&s->hints, false);
 	rji_sender_destroy(&s->sender);
 	if (completed)
 		rji_control_send(&s->ctl, RJI_MSG_BYE, NULL, 0);

@@ -11,10 +11,38 @@ static uint64_t get(const _Atomic uint64_t *v)
 	return atomic_load_explicit(v, memory_order_relaxed);
 }
 
-/* Headers count as sent too, so that more may have been sent than there was. */
-static uint64_t left(uint64_t pending, uint64_t sent)
+/* The figures are not of the same moment. */
+static uint64_t left(uint64_t pending, uint64_t dealt)
 {
-	return sent < pending ? pending - sent : 0;
+	return dealt < pending ? pending - dealt : 0;
+}
+
+static void snapshot_filters(const struct rj_session *s, struct rj_stats *st)
+{
+	const struct rji_filters *f = &s->filters;
+	const _Atomic uint64_t *kinds = f->kinds;
+
+	st->pages = (struct rj_page_counts){ .normal = get(&kinds[RJI_KIND_NORMAL]),
+					     .zero = get(&kinds[RJI_KIND_ZERO]),
+					     .hole = get(&kinds[RJI_KIND_HOLE]),
+					     .free_pages = get(&kinds[RJI_KIND_FREE]) +
+							   get(&s->hints.skipped_pages),
+					     .same = get(&kinds[RJI_KIND_SAME]),
+					     .delta = get(&kinds[RJI_KIND_DELTA]),
+					     .compressed = get(&kinds[RJI_KIND_ZSTD]) };
+	if (!f->on) /* then nobody sorts */
+		st->pages.normal = get(&s->totals.pages);
+	for (int i = 0; i < RJ_N_FILTERS; i++) {
+		uint64_t came = get(&f->figures[i].came);
+
+		st->filter[i].saved_bytes = get(&f->figures[i].saved_bytes);
+		st->filter[i].cost_ns = get(&f->figures[i].cost_ns);
+		if (came)
+			st->filter[i].on_percent =
+				(uint32_t)(100 * get(&f->figures[i].applied) / came);
+	}
+	st->filter[1].saved_bytes += get(&s->hints.skipped_bytes);
+	st->cleared_pages = get(&f->cleared_pages);
 }
 
 static void snapshot_terms(const _Atomic uint64_t *from, struct rj_downtime_terms *p)
@@ -80,7 +108,7 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 {
 	const struct rji_figures *f = s ? &s->fig : NULL;
 	struct rj_stats st = { .size = sizeof(st) };
-	uint64_t ended, round_ns, sent;
+	uint64_t ended, round_ns;
 
 	if (!s || !st_p || st_p->size != sizeof(st))
 		return -EINVAL;
@@ -89,7 +117,6 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.n_lanes = atomic_load_explicit(&f->n_lanes, memory_order_relaxed);
 	snprintf(st.transport, sizeof(st.transport), "%s", s->uri.path[0] ? "unix" : s->ops->name);
 	st.guest_bytes = get(&f->guest_bytes);
-	sent = get(&s->totals.sent_bytes);
 	ended = get(&f->ended_ns);
 	st.setup_ns = since_start(f, get(&f->bulk_began_ns));
 	st.total_ns = since_start(f, ended ? ended : rji_now_ns());
@@ -98,15 +125,16 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.predicted_p99_ns = get(&f->predicted_p99_ns);
 	snapshot_terms(f->downtime, &st.downtime);
 	snapshot_terms(f->predicted, &st.predicted);
-	st.transferred_bytes = sent;
+	st.transferred_bytes = get(&s->totals.sent_bytes);
 	round_ns = get(&f->round_ns);
 	if (round_ns)
 		st.throughput_bytes_per_s =
 			(uint64_t)((__uint128_t)get(&f->round_bytes) * RJI_NS_PER_S / round_ns);
 	st.dirty_rate_bytes_per_s = get(&f->dirty_rate_bytes_per_s);
-	st.remaining_bytes = left(get(&f->pending_bytes), sent - get(&f->round_bytes_before));
+	st.remaining_bytes = left(get(&f->pending_bytes),
+				  get(&s->totals.guest_bytes) - get(&f->round_bytes_before));
 	st.eta_ns = eta(s, &st);
-	st.pages.normal = get(&s->totals.pages);
+	snapshot_filters(s, &st);
 	st.request_max_ns = get(&s->vmm.slowest_ns);
 	st.request_max_type = atomic_load_explicit(&s->vmm.slowest_type, memory_order_relaxed);
 	st.rollbacks = atomic_load_explicit(&f->rollbacks, memory_order_relaxed);
@@ -118,6 +146,7 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 	st.tracker_stop_ns = get(&f->tracker_stop_ns);
 	st.metadata_bytes = sizeof(*s) + rji_pageset_metadata_bytes(&s->set) +
 			    s->harvest.max_windows * sizeof(struct rji_window) +
+			    rji_filters_metadata_bytes(&s->filters) + get(&s->hints.map_bytes) +
 			    get(&f->file_metadata_bytes);
 	st.direct_io = atomic_load_explicit(&f->direct_io, memory_order_relaxed);
 	st.cpu_ns = get(&f->cpu_ns) + get(&s->totals.cpu_ns) + get(&s->pins.cpu_ns);

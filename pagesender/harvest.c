@@ -80,7 +80,7 @@ static uint64_t words_of(const struct rji_pageset_region *r, uint32_t w, uint64_
 	return r->n_words - *first_p < n ? r->n_words - *first_p : n;
 }
 
-static void collect_marked(struct rji_pageset_region *r)
+static void collect_marked(struct rji_pageset_region *r, uint64_t *into)
 {
 	uint64_t first, n;
 
@@ -89,7 +89,7 @@ static void collect_marked(struct rji_pageset_region *r)
 		if (!atomic_load_explicit(&r->may_mark[w], memory_order_acquire))
 			continue;
 		n = words_of(r, w, &first);
-		rji_plain_collect(r->marked + first, n, r->pending + first);
+		rji_plain_collect(r->marked + first, n, into + first);
 		r->may_pend[w] = 1;
 	}
 }
@@ -110,17 +110,18 @@ static uint64_t count_pending(struct rji_pageset_region *r)
 	return sum;
 }
 
-/* One region: every tracker ORs into its pending bits. */
+/* One region: what every tracker finds is pending. */
 static int collect_region(struct rji_harvest *h, uint32_t number, struct rj_error *err)
 {
 	struct rji_pageset_region *r = &h->set->region[number];
+	uint64_t *into = rji_free_collect_into(r);
 
-	collect_marked(r);
+	collect_marked(r, into);
 	if (r->n_trackers) /* they do not say where they found something */
 		memset(r->may_pend, 1, r->n_windows);
 	for (uint32_t i = 0; i < r->n_trackers; i++) {
 		const struct rji_attached *a = &r->trackers[i];
-		int ret = a->ops->collect(a->t, number, 0, r->n_pages, r->pending);
+		int ret = a->ops->collect(a->t, number, 0, r->n_pages, into);
 
 		if (ret < 0)
 			return rji_fail_sys(
@@ -128,6 +129,24 @@ static int collect_region(struct rji_harvest *h, uint32_t number, struct rj_erro
 				"the tracker '%s' cannot tell what is dirty in region '%s'",
 				a->ops->name, r->name);
 	}
+	rji_free_found(r);
+	return 0;
+}
+
+static int collect_and_count(struct rji_harvest *h, uint32_t number, struct rji_dirt *dirt,
+			     struct rj_error *err)
+{
+	struct rji_pageset_region *r = &h->set->region[number];
+	uint64_t before = count_pending(r), after;
+	int ret = collect_region(h, number, err);
+
+	if (ret < 0)
+		return ret;
+	after = count_pending(r);
+	dirt->new_pages += after - before;
+	dirt->new_bytes += (after - before) << r->page_shift;
+	dirt->pending_pages += after;
+	dirt->pending_bytes += after << r->page_shift;
 	return 0;
 }
 
@@ -137,17 +156,13 @@ int rji_harvest_collect(struct rji_harvest *h, struct rji_dirt *dirt_p, struct r
 	struct rji_dirt dirt = { 0 };
 
 	for (uint32_t i = 0; i < h->set->n_regions; i++) {
-		struct rji_pageset_region *r = &h->set->region[i];
-		uint64_t before = count_pending(r), after;
-		int ret = collect_region(h, i, err);
+		int ret;
 
+		rji_free_lock(h->hints);
+		ret = collect_and_count(h, i, &dirt, err);
+		rji_free_unlock(h->hints);
 		if (ret < 0)
 			return ret;
-		after = count_pending(r);
-		dirt.new_pages += after - before;
-		dirt.new_bytes += (after - before) << r->page_shift;
-		dirt.pending_pages += after;
-		dirt.pending_bytes += after << r->page_shift;
 	}
 	raise_to(&h->collect_max_ns, rji_now_ns() - start);
 	*dirt_p = dirt;
@@ -253,6 +268,8 @@ uint32_t rji_harvest_begin_round(struct rji_harvest *h)
 		h->queue[i].n = 0;
 		atomic_store_explicit(&h->queue[i].next, 0, memory_order_relaxed);
 	}
+	rji_free_lock(h->hints);
+	rji_free_begin_round(h->hints);
 	for (uint32_t i = 0; i < h->set->n_regions; i++) {
 		const struct rji_pageset_region *r = &h->set->region[i];
 
@@ -260,6 +277,7 @@ uint32_t rji_harvest_begin_round(struct rji_harvest *h)
 			if (r->may_pend[w])
 				line_up(h, i, w << r->window_shift);
 	}
+	rji_free_unlock(h->hints);
 	if (h->n_groups == 1)
 		h->queue[0].n = h->n_windows;
 	atomic_store_explicit(&h->n_unopened, h->n_windows, memory_order_relaxed);
@@ -375,6 +393,21 @@ static bool take_from(struct rji_harvest *h, struct rji_harvest_cursor *c, struc
 	return false;
 }
 
+/* What is known to be free is neither re-armed nor sent. */
+static int leave_out_and_rearm(struct rji_harvest *h, const struct rji_window *w,
+			       struct rj_error *err)
+{
+	struct rji_pageset_region *r = &h->set->region[w->region];
+	int ret;
+
+	rji_free_lock(h->hints);
+	rji_free_leave_out(h->hints, r, w->first_page, w->n_pages);
+	ret = rearm(h, w, err);
+	rji_free_put_back(r, w->first_page, w->n_pages);
+	rji_free_unlock(h->hints);
+	return ret;
+}
+
 /* Another lane is re-arming it: less than a millisecond. False: the round was aborted meanwhile. */
 static bool await_opened(const struct rji_harvest *h, const struct rji_window *w)
 {
@@ -392,7 +425,7 @@ static int open_window(struct rji_harvest *h, struct rji_window *w, struct rj_er
 
 	if (atomic_exchange_explicit(&w->claimed, true, memory_order_relaxed))
 		return await_opened(h, w) ? 0 : -ECANCELED;
-	ret = rearm(h, w, err);
+	ret = leave_out_and_rearm(h, w, err);
 	if (ret < 0)
 		return ret;
 	/* Pairs with await_opened() and help(): who sees it open sees pending as rearm() left it. */

@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "numa/residency.h"
+#include "pagesender/free_hint.h"
 #include "pagesender/hold.h"
 #include "pagesender/pageset.h"
 
@@ -67,7 +68,8 @@ struct rji_span {
 struct rji_harvest {
 	struct rji_pageset *set;
 	struct rji_holds *holds;
-	struct rji_window *windows; /* of this round, those with something pending */
+	struct rji_free_hints *hints; /* NULL: none come */
+	struct rji_window *windows;   /* of this round, those with something pending */
 	uint32_t n_windows;
 	uint32_t max_windows;
 	uint32_t n_groups;

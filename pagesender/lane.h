@@ -3,6 +3,7 @@
 #define RJI_PAGESENDER_LANE_H
 
 #include "pagesender/extent.h"
+#include "pagesender/filter/filter.h"
 #include "pagesender/pace.h"
 
 #define RJI_BATCH_EXTENTS 256
@@ -10,15 +11,18 @@
 
 /* What one lane did in one round. */
 struct rji_lane_round {
-	uint64_t pages, bytes;
+	uint64_t pages;	       /* dealt with */
+	uint64_t guest_bytes;  /* of these */
+	uint64_t bytes;	       /* sent for them */
 	uint64_t sent_at_ns;   /* its last post returned; CLOCK_MONOTONIC */
 	uint64_t fenced_at_ns; /* its fence was answered */
 };
 
 /* What all lanes of a session have done since it began; any thread may read. */
 struct rji_lane_totals {
-	_Atomic uint64_t sent_bytes; /* payload and headers */
-	_Atomic uint64_t pages;	     /* posted */
+	_Atomic uint64_t sent_bytes;  /* payload and headers */
+	_Atomic uint64_t pages;	      /* dealt with */
+	_Atomic uint64_t guest_bytes; /* of these */
 	_Atomic uint64_t cpu_ns;
 	/* as in struct rji_lane_stats, told at the end of each job */
 	_Atomic uint64_t requests, posts, polls, signalled;
@@ -31,8 +35,8 @@ struct rji_node_bytes {
 };
 
 /*
- * The source's half of a lane: takes spans, joins their pages into extents, posts them in batches,
- * fences. One thread.
+ * The source's half of a lane: takes spans, lets its filter sort their pages, joins what is left into
+ * extents, posts them in batches, fences. One thread.
  */
 struct rji_lane_sender {
 	uint32_t number;
@@ -48,14 +52,19 @@ struct rji_lane_sender {
 	uint32_t n_extents;  /* the batch being gathered */
 	uint64_t batch_bytes;
 	struct rji_extent extents[RJI_BATCH_EXTENTS];
+	uint32_t n_clears; /* the same, of pages to make zero there */
+	struct rji_coded clears[RJI_BATCH_EXTENTS];
+	bool filters; /* filter is in use */
+	struct rji_lane_filter filter;
+	enum rji_shrink_how packing; /* of what is in the filter's stage */
 	struct rji_harvest_cursor cursor;
 	struct rji_lane_round round;
 	struct rji_node_bytes *node_bytes; /* by node, n_nodes is of those not known; or NULL */
 	uint32_t n_nodes;
 	struct rji_lane_totals *totals; /* of all lanes together */
-	uint64_t pages;			/* gathered since it began */
+	uint64_t pages, guest_bytes;	/* since it began */
 	uint64_t told_bytes;		/* what of its link's sent_bytes is in totals */
-	uint64_t told_pages;
+	uint64_t told_pages, told_guest_bytes;
 	uint64_t told_cpu_ns;
 	_Atomic uint64_t calling_since_ns; /* inside a call of the transport; 0: not */
 	struct rji_lane_stats told;

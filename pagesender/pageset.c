@@ -18,6 +18,9 @@ static void region_fini(struct rji_pageset_region *r)
 	rji_bitmap_free(r->pending, r->n_pages);
 	rji_bitmap_free(r->unfenced, r->n_pages);
 	rji_bitmap_free((uint64_t *)r->marked, r->n_pages);
+	rji_bitmap_free(r->touched, r->n_pages);
+	rji_bitmap_free(r->known, r->n_pages);
+	r->touched = r->known = NULL;
 	free(r->span_node);
 	free(r->may_pend);
 	free((void *)r->may_mark);
@@ -60,6 +63,21 @@ void rji_pageset_fini(struct rji_pageset *set)
 	set->n_regions = 0;
 }
 
+int rji_pageset_keep(struct rji_pageset *set, bool known)
+{
+	for (uint32_t i = 0; i < set->n_regions; i++) {
+		struct rji_pageset_region *r = &set->region[i];
+
+		if (!r->touched)
+			r->touched = rji_bitmap_alloc(r->n_pages);
+		if (known && !r->known)
+			r->known = rji_bitmap_alloc(r->n_pages);
+		if (!r->touched || (known && !r->known))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 void rji_pageset_pend(struct rji_pageset_region *r, uint64_t first_page, uint64_t n_pages)
 {
 	uint64_t first = first_page >> r->window_shift;
@@ -83,6 +101,8 @@ void rji_pageset_unfenced_to_pending(struct rji_pageset *set)
 		for (uint64_t w = 0; w < r->n_words; w++) {
 			if (r->unfenced[w]) {
 				r->pending[w] |= r->unfenced[w];
+				if (r->known)
+					r->known[w] &= ~r->unfenced[w];
 				r->unfenced[w] = 0;
 				r->may_pend[w * RJI_WORD_BITS >> r->window_shift] = 1;
 			}
@@ -133,10 +153,43 @@ uint64_t rji_pageset_metadata_bytes(const struct rji_pageset *set)
 	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < set->n_regions; i++)
-		bytes += 3 * set->region[i].n_words * sizeof(uint64_t) +
+		bytes += (3 + !!set->region[i].touched + !!set->region[i].known) *
+				 set->region[i].n_words * sizeof(uint64_t) +
 			 2 * set->region[i].n_windows +
 			 (set->region[i].span_node ? n_spans(&set->region[i]) : 0);
 	return bytes;
+}
+
+/* The pages that a range touches. 1; 0: none; -EINVAL outside of the region. */
+static int pages_of(const struct rji_pageset *set, uint32_t region, uint64_t offset_bytes,
+		    uint64_t len_bytes, uint64_t *first_p, uint64_t *last_p)
+{
+	const struct rji_pageset_region *r = region < set->n_regions ? &set->region[region] : NULL;
+
+	if (!r || offset_bytes > r->len_bytes || len_bytes > r->len_bytes - offset_bytes)
+		return -EINVAL;
+	if (!len_bytes)
+		return 0;
+	*first_p = offset_bytes >> r->page_shift;
+	*last_p = (offset_bytes + len_bytes - 1) >> r->page_shift;
+	return 1;
+}
+
+int rji_pageset_changed_there(struct rji_pageset *set, uint32_t region, uint64_t offset_bytes,
+			      uint64_t len_bytes)
+{
+	uint64_t first, last;
+	int ret = pages_of(set, region, offset_bytes, len_bytes, &first, &last);
+	struct rji_pageset_region *r;
+
+	if (ret <= 0)
+		return ret;
+	r = &set->region[region];
+	if (r->touched)
+		rji_bitmap_set_range(r->touched, first, last - first + 1);
+	if (r->known)
+		rji_bitmap_clear_range(r->known, first, last - first + 1);
+	return 0;
 }
 
 int rji_pageset_mark(struct rji_pageset *set, uint32_t region, uint64_t offset_bytes,
@@ -144,16 +197,11 @@ int rji_pageset_mark(struct rji_pageset *set, uint32_t region, uint64_t offset_b
 {
 	struct rji_pageset_region *r;
 	uint64_t first, last;
+	int ret = pages_of(set, region, offset_bytes, len_bytes, &first, &last);
 
-	if (region >= set->n_regions)
-		return -EINVAL;
+	if (ret <= 0)
+		return ret;
 	r = &set->region[region];
-	if (offset_bytes > r->len_bytes || len_bytes > r->len_bytes - offset_bytes)
-		return -EINVAL;
-	if (!len_bytes)
-		return 0;
-	first = offset_bytes >> r->page_shift;
-	last = (offset_bytes + len_bytes - 1) >> r->page_shift;
 	rji_plain_mark(r->marked, first, last - first + 1);
 	/* After the bits: pairs with collect_marked() and rearm_marked() in harvest.c. */
 	for (uint64_t w = first >> r->window_shift; w <= last >> r->window_shift; w++)

@@ -44,6 +44,15 @@ struct rji_pageset_region {
 	uint64_t *unfenced;
 	uint8_t *span_node; /* of each span; NULL: not asked for */
 	rji_plain_word *marked;
+	/*
+	 * What the destination has there, for the filters; NULL: not kept. Owned like pending. touched:
+	 * something was done to the page, else it is as the destination gave it. known: it has the
+	 * content by whose hash the source remembers it (filter/same.c), once fenced.
+	 */
+	uint64_t *touched, *known;
+	bool given_zeroed; /* what was not touched reads as zeros there */
+	/* Hints of free pages, see free_hint.h; NULL until the first. Under its lock. */
+	struct rji_free_maps *free_maps;
 	uint32_t window_shift; /* window_pages, a power of two */
 	uint32_t n_windows;
 	/*
@@ -69,13 +78,16 @@ struct rji_pageset {
 int rji_pageset_add(struct rji_pageset *set, const struct rj_region *r);
 void rji_pageset_fini(struct rji_pageset *set);
 
+/* Keep touched, and known if asked for: before the first round. -ENOMEM. */
+int rji_pageset_keep(struct rji_pageset *set, bool known);
+
 /* Pages [first_page, first_page + n_pages) are to be sent. Control thread, between rounds. */
 void rji_pageset_pend(struct rji_pageset_region *r, uint64_t first_page, uint64_t n_pages);
 
 /* Everything is to be sent: the bulk round. */
 void rji_pageset_all_pending(struct rji_pageset *set);
 
-/* What was not fenced is pending again; no lane is at work. */
+/* What was not fenced is pending again, and what the destination has there not known; no lane is at work. */
 void rji_pageset_unfenced_to_pending(struct rji_pageset *set);
 
 /*
@@ -91,5 +103,9 @@ uint64_t rji_pageset_metadata_bytes(const struct rji_pageset *set);
 /* rj_mark_dirty(). -EINVAL outside the region. */
 int rji_pageset_mark(struct rji_pageset *set, uint32_t region, uint64_t offset_bytes,
 		     uint64_t len_bytes);
+
+/* The destination itself changed this: what it has there is not known any more. No lane is at work. */
+int rji_pageset_changed_there(struct rji_pageset *set, uint32_t region, uint64_t offset_bytes,
+			      uint64_t len_bytes);
 
 #endif

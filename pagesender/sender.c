@@ -80,7 +80,19 @@ static int connect_lane(struct worker *w)
 	pthread_mutex_lock(&w->link_lock);
 	w->lane.link = link;
 	pthread_mutex_unlock(&w->link_lock);
+	if (!ret && s->o.filters && s->o.filters->on) {
+		ret = rji_lane_filter_init(&w->lane.filter, s->o.filters, s->o.ops, link);
+		w->lane.filters = !ret;
+	}
 	return ret;
+}
+
+/* What it keeps is partly its link's. */
+static void drop_filter(struct rji_lane_sender *lane)
+{
+	if (lane->filters)
+		rji_lane_filter_fini(&lane->filter);
+	lane->filters = false;
 }
 
 /* Forget a lane that failed: the next connect makes a new one. */
@@ -89,6 +101,7 @@ static void drop_lane(struct worker *w)
 	const struct rji_transport_ops *ops = w->sender->o.ops;
 
 	rji_lane_tell_totals(&w->lane);
+	drop_filter(&w->lane);
 	pthread_mutex_lock(&w->link_lock);
 	if (w->lane.link && ops->cut)
 		ops->cut(w->lane.link); /* no orderly end: that could wait for ever */
@@ -249,6 +262,7 @@ void rji_sender_destroy(struct rji_sender **s_p)
 			pthread_join(w->thread, NULL);
 		if (is_dead(w) && w->lane.link && s->o.ops->cut)
 			s->o.ops->cut(w->lane.link);
+		drop_filter(&w->lane);
 		s->o.ops->close(&w->lane.link);
 		if (w->sender)
 			pthread_mutex_destroy(&w->link_lock);
@@ -373,6 +387,7 @@ int rji_sender_result(struct rji_sender *s, struct rji_sent *sent_p, struct rj_e
 		const struct rji_lane_round *r = &s->workers[i].lane.round;
 
 		sent.pages += r->pages;
+		sent.guest_bytes += r->guest_bytes;
 		sent.bytes += r->bytes;
 		if (r->sent_at_ns > sent_at)
 			sent_at = r->sent_at_ns;

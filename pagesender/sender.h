@@ -28,6 +28,7 @@ struct rji_sender_opts {
 	struct rji_harvest *harvest;
 	struct rji_holds *holds;
 	struct rji_pace *pace;
+	struct rji_filters *filters; /* NULL: none */
 	struct rji_lane_totals *totals;
 	uint32_t n_lanes;
 	const struct rji_placement *placement; /* NULL: lanes run anywhere */
@@ -38,9 +39,11 @@ struct rji_sender_opts {
 
 /* A round that is over. */
 struct rji_sent {
-	uint64_t pages, bytes;
-	uint64_t send_ns;  /* begin until the last lane had posted all */
-	uint64_t fence_ns; /* from there until the last fence was answered */
+	uint64_t pages;	      /* dealt with */
+	uint64_t guest_bytes; /* of these */
+	uint64_t bytes;	      /* sent for them */
+	uint64_t send_ns;     /* begin until the last lane had posted all */
+	uint64_t fence_ns;    /* from there until the last fence was answered */
 };
 
 struct rji_sender;

@@ -36,6 +36,28 @@ enum rj_on_timeout {
 					* that will take: max_downtime_ms does not hold then */
 };
 
+/*
+ * What is not sent, or sent shorter. Each is tried where it can pay, leaves off where it does not, and
+ * counts what it saved and what it cost (struct rj_stats). Those which transport or peer cannot do are
+ * left out silently: rdma and null have no delta and no zstd, a file has hole, zero and free only.
+ */
+enum rj_filter {
+	RJ_FILTER_HOLE =
+		1 << 0, /* never touched pages of MAP_SHARED tmpfs or memfd (rj_region.fd) are
+				   * not read, and with lazy registration not registered */
+	RJ_FILTER_FREE = 1 << 1, /* heed rj_mark_free() */
+	RJ_FILTER_ZERO = 1 << 2, /* pages of zeros go as a short message, or not at all */
+	RJ_FILTER_SAME =
+		1 << 3, /* a page whose content did not change since it was sent is not sent
+				   * again: 128-bit hashes, 16 bytes a page where it is used */
+	RJ_FILTER_DELTA =
+		1 << 4, /* send what differs from what the destination has; keeps old pages,
+				   * see delta_cache_bytes. Needs RJ_FILTER_SAME */
+	RJ_FILTER_ZSTD = 1 << 5, /* compress while the link is slower than that */
+	RJ_FILTER_ALL = 0x3f,
+};
+#define RJ_N_FILTERS 6 /* bits of them */
+
 /* For file: URIs, in rj_opts.file_flags. */
 enum rj_file_flags {
 	RJ_FILE_STOPPED = 1 << 0, /* source: pause the guest at once, and save it standing still;
@@ -109,6 +131,10 @@ struct rj_opts {
 	 * default: never.
 	 */
 	uint32_t throttle_max_percent;
+	uint32_t filters; /* source: enum rj_filter, or'ed. 0: none */
+	uint64_t
+		delta_cache_bytes; /* source: old pages kept for RJ_FILTER_DELTA; 0: an eighth of the
+				     * guest, from 64 MiB to 512 MiB. Used only where it pays */
 };
 
 RJ_API void rj_opts_init(struct rj_opts *o);
@@ -248,6 +274,39 @@ RJ_API uint32_t rj_linger_ms(const struct rj_session *s);
  */
 RJ_API int rj_mark_dirty(struct rj_session *s, uint32_t region, uint64_t offset,
 			 uint64_t len_bytes);
+
+#define RJ_FREE_REPORTED 0ull
+
+/*
+ * Source, while it runs: the guest has given up [offset, offset + len_bytes), so that nothing in it is
+ * worth sending. offset and len_bytes are multiples of the region's page_bytes. A page that is written
+ * after the guest gave it up is sent all the same. What was free when the guest stopped has, at the
+ * destination, zeros or an older content of this guest.
+ *
+ * generation says by which protocol:
+ *   RJ_FREE_REPORTED   the guest cannot use the pages again before this call returns (free page
+ *                      reporting, VIRTIO 1.2 section 5.5, F_PAGE_REPORTING): the trackers are re-armed within.
+ *   from rj_free_begin()  the guest gave the pages up after that call had returned, and may use them
+ *                      again at any time (free page hinting, ibid., F_FREE_PAGE_HINT): only what was dirty
+ *                      before, and is not sent yet, can be left out.
+ *
+ * Any thread; takes a lock that the library holds for milliseconds, and 0.2 ms for 64 MiB.
+ *
+ * Return the number of pages that need not be sent for now; 0 also when the session is over, or does
+ * not heed hints; -EINVAL for a range outside the region or unaligned, for another generation than the
+ * last, at a destination; -ENOMEM; RJ_E_TRACKER.
+ */
+RJ_API int rj_mark_free(struct rj_session *s, uint32_t region, uint64_t offset, uint64_t len_bytes,
+			uint64_t generation);
+
+/*
+ * Source, in the states RJ_STATE_BULK and RJ_STATE_DIRTY: ask the guest for free pages from now on. Re-arms the trackers for all that is to be sent
+ * (0.2 ms for 64 MiB, in slices), so that each later write is seen, then gives a generation. Earlier
+ * ones are void. Any thread.
+ *
+ * Return 0; RJ_E_STATE; -EINVAL; -ENOMEM; RJ_E_TRACKER.
+ */
+RJ_API int rj_free_begin(struct rj_session *s, uint64_t *generation_p);
 
 /*
  * Around anything that takes pages away from under the library while the source's guest runs:

@@ -34,7 +34,7 @@ struct rj_downtime_terms {
  */
 struct rj_page_counts {
 	uint64_t normal;     /* sent as they are */
-	uint64_t zero;	     /* found zero and not sent */
+	uint64_t zero;	     /* found zero: not sent, or cleared */
 	uint64_t hole;	     /* never allocated and not sent */
 	uint64_t free_pages; /* given up by the guest and not sent */
 	uint64_t same;	     /* unchanged since last sent and not sent */
@@ -42,11 +42,20 @@ struct rj_page_counts {
 	uint64_t compressed; /* sent compressed */
 };
 
+/* What one of enum rj_filter did, in this session so far. Its pages are in struct rj_page_counts. */
+struct rj_filter_stats {
+	uint64_t saved_bytes; /* of pages, that were not sent for it */
+	uint64_t cost_ns;     /* time of the lanes, added up */
+	uint32_t on_percent;  /* of the pages that came to it, those it was applied to */
+	uint32_t reserved;
+};
+
 /* One pass over what was dirty; round 1 is the bulk round. */
 struct rj_round {
 	uint32_t round;
-	uint64_t pages; /* sent in it */
-	uint64_t bytes; /* of these pages */
+	uint64_t pages;		     /* dealt with in it */
+	uint64_t bytes;		     /* sent for them */
+	struct rj_page_counts kinds; /* of these pages */
 	uint64_t duration_ns;
 	uint64_t rate_bytes_per_s; /* bytes / duration */
 	uint64_t dirty_pages;	   /* pending when it was over */
@@ -87,10 +96,12 @@ struct rj_stats {
 			  * stay as they are; in the bulk round without what is dirtied meanwhile,
 			  * which is not known yet. 0: not known, or never at these rates */
 	struct rj_page_counts pages;
-	uint64_t request_max_ns;   /* slowest answer of the VMM */
-	uint32_t request_max_type; /* enum rj_event_type of it */
-	uint32_t rollbacks;	   /* switchovers that were given up */
-	uint32_t throttle_percent; /* asked for now */
+	struct rj_filter_stats filter[6]; /* source; by the number of its bit in enum rj_filter */
+	uint64_t cleared_pages;		  /* zero, and had to be cleared at the destination */
+	uint64_t request_max_ns;	  /* slowest answer of the VMM */
+	uint32_t request_max_type;	  /* enum rj_event_type of it */
+	uint32_t rollbacks;		  /* switchovers that were given up */
+	uint32_t throttle_percent;	  /* asked for now */
 	uint32_t throttle_peak_percent;
 	uint64_t throttled_ns;	   /* as long as any was asked for */
 	uint64_t throttle_cost_ns; /* of that, what was taken away from each vCPU */

@@ -11,6 +11,8 @@
  */
 struct rji_zstd;
 
+#define RJI_ZSTD_LEVEL 1 /* of pages on their way */
+
 /* level: 1 and up, the higher the smaller; negative ones are faster. -EINVAL: zstd knows no such level; -ENOMEM. */
 int rji_zstd_create(int level, struct rji_zstd **z_p);
 void rji_zstd_destroy(struct rji_zstd **z_p);

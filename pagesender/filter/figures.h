@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef RJI_PAGESENDER_FILTER_FIGURES_H
+#define RJI_PAGESENDER_FILTER_FIGURES_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* What became of pages: struct rj_page_counts. */
+enum rji_kind {
+	RJI_KIND_NORMAL,
+	RJI_KIND_ZERO,
+	RJI_KIND_HOLE,
+	RJI_KIND_FREE,
+	RJI_KIND_SAME,
+	RJI_KIND_DELTA,
+	RJI_KIND_ZSTD,
+	RJI_N_KINDS,
+};
+
+/* One filter's account, of all lanes; any thread reads. */
+struct rji_filter_figures {
+	_Atomic uint64_t saved_bytes;
+	_Atomic uint64_t cost_ns;
+	_Atomic uint64_t came, applied; /* pages that came to it, and those it looked at */
+};
+
+/* A lane keeps its own until the end of a span, then adds them here. */
+struct rji_filter_account {
+	uint64_t saved_bytes, cost_ns, came, applied;
+};
+
+static inline void rji_figures_add(struct rji_filter_figures *f, const struct rji_filter_account *a)
+{
+	atomic_fetch_add_explicit(&f->saved_bytes, a->saved_bytes, memory_order_relaxed);
+	atomic_fetch_add_explicit(&f->cost_ns, a->cost_ns, memory_order_relaxed);
+	atomic_fetch_add_explicit(&f->came, a->came, memory_order_relaxed);
+	atomic_fetch_add_explicit(&f->applied, a->applied, memory_order_relaxed);
+}
+
+/* A moving average of what a page costs. */
+static inline void rji_average(uint64_t *ns, uint64_t seen)
+{
+	*ns = *ns ? *ns - *ns / 8 + seen / 8 : seen;
+}
+
+#endif
