@@ -121,14 +121,21 @@ static int register_memory(struct rji_rdma_transport *tp, struct rji_rdma_window
 	return 0;
 }
 
+/*
+ * Whoever waits must not find the window absent before it finds the failure: it would ask for it again, and get it. Of a window
+ * that is registered for nobody but the caller (alone), the caller hears.
+ */
 static int fail_window(struct rji_rdma_transport *tp, struct rji_rdma_window *w, int sys_errno,
-		       struct rj_error *err)
+		       bool alone, struct rj_error *err)
 {
+	struct rji_rdma_window_pool *pool = &tp->memory.here;
 	int ret = explain(tp, w, sys_errno, err);
 
-	pthread_mutex_lock(&tp->memory.here.lock);
+	pthread_mutex_lock(&pool->lock);
+	if (!alone)
+		rji_rdma_windows_fail(pool, err);
 	rji_rdma_windows_left_out(w);
-	pthread_mutex_unlock(&tp->memory.here.lock);
+	pthread_mutex_unlock(&pool->lock);
 	return ret;
 }
 
@@ -148,8 +155,8 @@ static void tell(struct rji_rdma_transport *tp, struct rji_rdma_window *w)
 		eventfd_write(tp->wake_fd, 1);
 }
 
-int rji_rdma_register_window(struct rji_rdma_transport *tp, struct rji_rdma_window *w,
-			     struct rj_error *err)
+static int register_window(struct rji_rdma_transport *tp, struct rji_rdma_window *w, bool alone,
+			   struct rj_error *err)
 {
 	struct rji_rdma_window_pool *pool = &tp->memory.here;
 	uint64_t start = rji_now_ns();
@@ -157,7 +164,7 @@ int rji_rdma_register_window(struct rji_rdma_transport *tp, struct rji_rdma_wind
 
 	rji_rdma_spent(tp, rji_now_ns() - start);
 	if (sys_errno)
-		return fail_window(tp, w, sys_errno, err);
+		return fail_window(tp, w, sys_errno, alone, err);
 	pthread_mutex_lock(&pool->lock);
 	if (w->mr) {
 		rji_rdma_windows_came(w, key_of(tp, w->mr));
@@ -167,6 +174,12 @@ int rji_rdma_register_window(struct rji_rdma_transport *tp, struct rji_rdma_wind
 	}
 	pthread_mutex_unlock(&pool->lock);
 	return 0;
+}
+
+int rji_rdma_register_window(struct rji_rdma_transport *tp, struct rji_rdma_window *w,
+			     struct rj_error *err)
+{
+	return register_window(tp, w, true, err);
 }
 
 static void deregister_window(struct rji_rdma_transport *tp, struct rji_rdma_window *w)
@@ -201,15 +214,12 @@ static void work(struct rji_rdma_transport *tp, struct rji_rdma_window *w)
 	rji_error_init(&why);
 	pthread_mutex_unlock(&pool->lock);
 	if (coming)
-		ret = rji_rdma_register_window(tp, w, &why);
+		ret = register_window(tp, w, false, &why);
 	else
 		deregister_window(tp, w);
+	if (ret && tp->wake_fd >= 0)
+		eventfd_write(tp->wake_fd, 1);
 	pthread_mutex_lock(&pool->lock);
-	if (ret) {
-		rji_rdma_windows_fail(pool, &why);
-		if (tp->wake_fd >= 0)
-			eventfd_write(tp->wake_fd, 1);
-	}
 }
 
 static void *registrar_thread(void *arg)
