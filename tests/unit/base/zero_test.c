@@ -5,7 +5,7 @@
 
 #include "base/zero.h"
 
-static _Alignas(64) unsigned char page[4096];
+static _Alignas(64) unsigned char page[4 * 4096];
 
 Test(zero, a_page_of_zeros_is_zero)
 {
@@ -40,4 +40,35 @@ Test(zero, only_the_length_given_is_looked_at)
 		page[len] = 1;
 		cr_assert(rji_is_zero(page, len));
 	}
+}
+
+Test(zero, pages_are_counted_up_to_the_first_that_is_not)
+{
+	memset(page, 0, sizeof(page));
+	cr_assert_eq(rji_leading_zero_pages(page, 4096, 4), 4);
+	cr_assert_eq(rji_leading_zero_pages(page, 4096, 0), 0);
+	for (size_t i = 0; i < sizeof(page); i++) {
+		page[i] = 1;
+		cr_assert_eq(rji_leading_zero_pages(page, 4096, 4), i / 4096, "byte %zu", i);
+		cr_assert_eq(rji_leading_zero_pages(page, 4096, i / 4096), i / 4096);
+		page[i] = 0;
+	}
+}
+
+Test(zero, what_comes_after_the_first_does_not_count)
+{
+	memset(page, 0, sizeof(page));
+	page[4096 + 17] = page[2 * 4096] = page[4 * 4096 - 1] = 1;
+	cr_assert_eq(rji_leading_zero_pages(page, 4096, 4), 1);
+	cr_assert_eq(rji_leading_zero_pages(page, sizeof(page), 1), 0);
+}
+
+Test(zero, memory_aligned_to_8_will_do)
+{
+	memset(page, 0, sizeof(page));
+	cr_assert(rji_is_zero(page + 8, 4096));
+	page[7] = page[8 + 4096] = 1;
+	cr_assert(rji_is_zero(page + 8, 4096));
+	page[8 + 4095] = 1;
+	cr_assert_not(rji_is_zero(page + 8, 4096));
 }
