@@ -62,6 +62,9 @@ static inline size_t leading_zero_bytes(const uint8_t *p, size_t len_bytes)
 	size_t at = 0;
 
 	assert((uintptr_t)p % sizeof(uint64_t) == 0 && len_bytes % RJI_ZERO_BLOCK_BYTES == 0);
+	/* Most pages have something here: then the second line need not be waited for. */
+	if (len_bytes && !one_is_zero(p))
+		return 0;
 	for (; len_bytes - at >= (size_t)2 * RJI_ZERO_BLOCK_BYTES; at += 2 * RJI_ZERO_BLOCK_BYTES) {
 		if (!two_are_zero(p + at))
 			return at;
