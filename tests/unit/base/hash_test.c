@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include <criterion/criterion.h>
+#include <xxhash.h>
 
 #include "base/hash.h"
 
@@ -62,4 +63,22 @@ Test(hash128, either_half_tells_two_apart)
 	cr_assert(rji_hash128_equal(a, (struct rji_hash128){ .lo = 1, .hi = 2 }));
 	cr_assert_not(rji_hash128_equal(a, (struct rji_hash128){ .lo = 3, .hi = 2 }));
 	cr_assert_not(rji_hash128_equal(a, (struct rji_hash128){ .lo = 1, .hi = 3 }));
+}
+
+/* They are in files, which are read on other machines. */
+Test(hash, values_are_the_same_on_any_cpu)
+{
+	static unsigned char page[4096];
+	struct rji_hash128_secret secret;
+
+	cr_assert_eq(rji_hash128_secret_init(&secret), 0);
+	for (size_t len = 0; len <= sizeof(page); len += len < 300 ? 1 : 61) {
+		struct rji_hash128 h = rji_hash128(&secret, page, len);
+		XXH128_hash_t x =
+			XXH3_128bits_withSecret(page, len, secret.bytes, sizeof(secret.bytes));
+
+		cr_assert(h.lo == x.low64 && h.hi == x.high64, "%zu bytes", len);
+		cr_assert_eq(rji_hash64(page, len), XXH3_64bits(page, len), "%zu bytes", len);
+		page[len % sizeof(page)] = (unsigned char)(len * 7 + 1);
+	}
 }
