@@ -20,6 +20,7 @@ endforeach()
 # Not for the library.
 if(RJ_BUILD_BENCH)
 	pkg_check_modules(jansson REQUIRED IMPORTED_TARGET jansson)
+	pkg_check_modules(libcrypto REQUIRED IMPORTED_TARGET libcrypto) # ramjet-scan
 endif()
 if(RJ_BUILD_TESTS)
 	pkg_check_modules(criterion REQUIRED IMPORTED_TARGET criterion)
