@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Is the downtime kept, and was it predicted?
 
-    migrate_downtime.py [N] [--long] [--guest kvm|synthetic] [--size BYTES]
+    migrate_downtime.py [N] [--long] [--guest kvm|synthetic] [--size BYTES] [--keep FILE]
 
-N migrations over tcp (9; with --long 200), in turn over three workloads and three limits. A limit may only be
+N migrations over tcp (9; with --long 200), in turn over three workloads and three limits. With --keep their
+figures are appended to FILE, those already there are gone on from, and all of them are judged: so many
+migrations can be run in parts. A limit may only be
 broken by what comes after COMMIT. A migration that could not keep it is still iterating when its time is up,
 or was rolled back, with the guest at the source. Under --long two figures are judged as well: the limit is
 broken in at most one of 200, and the median of |predicted - actual| is at most 25 % or 5 ms, whichever is
@@ -13,6 +15,8 @@ more. They say something about this machine too, so the short form, for any mach
 
 import argparse
 import itertools
+import json
+import os
 import statistics
 import sys
 
@@ -29,6 +33,7 @@ def options():
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--guest", default="kvm" if migrate.HAS_KVM else "synthetic")
     parser.add_argument("--size", default="512M")
+    parser.add_argument("--keep", metavar="FILE", help="append to FILE, and judge all that is in it")
     parser.add_argument("--timeout", type=int, default=20, help="seconds for each to get to its end")
     o = parser.parse_args()
     o.n = o.n or (200 if o.long else 9)
@@ -36,23 +41,28 @@ def options():
 
 
 def one(o, number, workload, limit):
-    """Run it. The JSON object, or a complaint."""
+    """Run it. Its figures, with "complaint" where something is wrong."""
     ended = migrate.run("--transport", "tcp", "--guest", o.guest, "--size", o.size, "--verify",
                         "--workload", workload, "--max-downtime", str(limit), "--seed", str(number + 1),
                         "--timeout", str(o.timeout), "--progress", "never", "--json")
-    j = ended.json
-    if not j:
-        return None, "printed no JSON: %r" % ended
+    j = ended.json or {"status": "none", "error": "printed no JSON: %r" % ended}
+    j.update(number=number, workload=workload, limit=limit, complaint=complaint(j))
+    return j
+
+
+def complaint(j):
     if j["status"] == "completed":
-        return j, None if j["verified"] else "memory differs: %s" % j["verify_text"]
+        return None if j["verified"] else "memory differs: %s" % j["verify_text"]
     if j["status"] == "cancelled" and j["runs_at"] == "source":
-        return j, None
-    return j, "%s: %s" % (j["status"], j["error"])
+        return None
+    return "%s: %s" % (j["status"], j["error"])
 
 
-def tell(number, workload, limit, j):
+def tell(j):
+    if j["status"] not in ("completed", "cancelled"):
+        return
     print("%4d %-13s %4d ms: %-9s %7.2f ms, predicted %7.2f, at worst %7.2f; %3d rounds, %d rolled back%s"
-          % (number, workload, limit, j["status"], j["downtime_ms"], j["predicted_downtime_ms"],
+          % (j["number"], j["workload"], j["limit"], j["status"], j["downtime_ms"], j["predicted_downtime_ms"],
              j["predicted_p99_ms"], j["rounds"], j["rollbacks"], "  OVERSHOOT" if j["overshoot"] else ""),
           flush=True)
 
@@ -63,42 +73,69 @@ def off(j):
             / max(0.25 * j["downtime_ms"], 5))
 
 
-def main():
-    o, failures, over, done, cancelled = options(), [], 0, [], 0
-    cases = itertools.cycle(itertools.product(LIMITS_MS, WORKLOADS))
-    for number in range(o.n):
-        limit, workload = next(cases)
-        j, complaint = one(o, number, workload, limit)
-        if j:
-            tell(number, workload, limit, j)
-        if complaint:
-            failures.append("migration %d (%s, %d ms): %s" % (number, workload, limit, complaint))
-            continue
-        if j["status"] == "cancelled":
-            cancelled += 1
-            continue
-        done.append(j)
-        if j["overshoot"]:
-            over += 1
-            before = sum(j["downtime_terms"][term] for term in BEFORE_COMMIT)
-            if before > limit:
-                failures.append("migration %d: %.1f ms of %d had passed before COMMIT" % (number, before, limit))
-    allowed = max(1, o.n // 200)
-    median = statistics.median(off(j) for j in done) if done else float("inf")
+def off_ms(done):
+    return statistics.median(abs(j["predicted_downtime_ms"] - j["downtime_ms"]) for j in done)
+
+
+def run_all(o):
+    """All figures: of the file, and new ones."""
+    kept = []
+    if o.keep and os.path.exists(o.keep):
+        with open(o.keep) as file:
+            kept = [json.loads(line) for line in file]
+    cases = itertools.islice(itertools.cycle(itertools.product(LIMITS_MS, WORKLOADS)), len(kept), None)
+    for number, (limit, workload) in zip(range(len(kept), len(kept) + o.n), cases):
+        kept.append(one(o, number, workload, limit))
+        tell(kept[-1])
+        if o.keep:
+            with open(o.keep, "a") as file:
+                file.write(json.dumps(kept[-1]) + "\n")
+    return kept
+
+
+def overshoots(done, failures):
+    over = [j for j in done if j["overshoot"]]
+    for j in done:
+        before = sum(j["downtime_terms"][term] for term in BEFORE_COMMIT)
+        if before > j["limit"]:
+            failures.append("migration %d: %.1f ms of %d had passed before COMMIT" % (j["number"], before, j["limit"]))
+        if j["overshoot"] != (j["downtime_ms"] > j["limit"]):
+            failures.append("migration %d: %.1f ms of %d, and overshoot is %s" %
+                            (j["number"], j["downtime_ms"], j["limit"], j["overshoot"]))
+    return over
+
+
+def summarise(all_of_them, done, over, allowed):
     print("%d completed, %d still iterating when time was up, %d rolled back on the way" %
-          (len(done), cancelled, sum(j["rollbacks"] for j in done)))
+          (len(done), sum(j["status"] == "cancelled" for j in all_of_them), sum(j["rollbacks"] for j in done)))
+    for limit, workload in itertools.product(LIMITS_MS, WORKLOADS):
+        some = [j for j in done if (j["limit"], j["workload"]) == (limit, workload)]
+        if some:
+            print("  %4d ms %-13s: %3d completed, downtime median %6.2f ms, most %6.2f, prediction off by %5.2f ms "
+                  "in the median" % (limit, workload, len(some), statistics.median(j["downtime_ms"] for j in some),
+                                     max(j["downtime_ms"] for j in some), off_ms(some)))
     print("overshoot in %d, of %d allowed; median error %.2f of what is allowed, %.2f ms" %
-          (over, allowed, median,
-           statistics.median(abs(j["predicted_downtime_ms"] - j["downtime_ms"]) for j in done) if done else -1))
-    if o.long and over > allowed:
-        failures.append("the limit was broken in %d" % over)
-    if o.long and median > 1:
-        failures.append("the prediction is off by more than 25 % and 5 ms in the median")
-    if not done:
+          (len(over), allowed, statistics.median(map(off, done)), off_ms(done)))
+
+
+def main():
+    o, failures = options(), []
+    all_of_them = run_all(o)
+    failures += ["migration %d (%s, %d ms): %s" % (j["number"], j["workload"], j["limit"], j["complaint"])
+                 for j in all_of_them if j["complaint"]]
+    done = [j for j in all_of_them if j["status"] == "completed" and not j["complaint"]]
+    over, allowed = overshoots(done, failures), max(1, len(all_of_them) // 200)
+    if done:
+        summarise(all_of_them, done, over, allowed)
+    else:
         failures.append("not one completed")
+    if o.long and len(over) > allowed:
+        failures.append("the limit was broken in %d" % len(over))
+    if o.long and done and statistics.median(map(off, done)) > 1:
+        failures.append("the prediction is off by more than 25 % and 5 ms in the median")
     for failure in failures:
         print("FAILED %s" % failure)
-    print("%d passed, %d failed" % (o.n - len(failures), len(failures)))
+    print("%d passed, %d failed" % (len(all_of_them) - len(failures), len(failures)))
     sys.exit(1 if failures else 0)
 
 
