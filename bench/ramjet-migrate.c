@@ -72,6 +72,13 @@ static const struct bench_option options[] = {
 		"what to do when it does not get to the switchover by then: --on-timeout (600)"),
 	BENCH_CHOICE("on-timeout", &o.on_timeout_text, "cancel|stop-anyway",
 		     "stop-anyway: stop the guest for as long as it takes (cancel)"),
+	BENCH_FLAG(
+		"pause-before-switchover", &o.pause_before_switchover,
+		"when the guest could be stopped let it run on, until 'switchover' comes on stdin"),
+	BENCH_FLAG(
+		"control", &o.control,
+		"take lines from stdin meanwhile: bandwidth BYTES_PER_S|none, max-downtime MS, hold, "
+		"switchover, load BYTES_PER_S|none (what the guest dirties), cancel"),
 	BENCH_FLAG("verify", &o.verify, "compare the memory of both sides page by page"),
 	BENCH_FLAG("json", &o.json, "one JSON object on stdout instead of a summary"),
 	BENCH_CHOICE("progress", &o.progress_text, "auto|never",
@@ -161,6 +168,13 @@ static int understand(char *why, size_t why_bytes)
 		snprintf(why, why_bytes, "--timeline is the source's: give it there");
 		return -EINVAL;
 	}
+	if ((o.control || o.pause_before_switchover) && o.listen) {
+		snprintf(
+			why, why_bytes,
+			"--control and --pause-before-switchover are the source's: give them there");
+		return -EINVAL;
+	}
+	o.control |= o.pause_before_switchover;
 	if (understand_throttle(why, why_bytes) < 0)
 		return -EINVAL;
 	if (guest_parse_workload(o.workload_text, &o.workload, why, why_bytes) < 0)

@@ -602,6 +602,12 @@ int rj_set(struct rj_session *s, enum rj_param param, uint64_t value)
 			return -EINVAL;
 		atomic_store_explicit(&s->max_downtime_ms, (uint32_t)value, memory_order_relaxed);
 		return 0;
+	case RJ_PARAM_HOLD_SWITCHOVER:
+		if (value > 1)
+			return -EINVAL;
+		atomic_store_explicit(&s->hold_switchover, value, memory_order_relaxed);
+		eventfd_write(s->wake_fd, 1);
+		return 0;
 	}
 	return -EINVAL;
 }

@@ -110,6 +110,7 @@ struct rj_session {
 	char rail_name[RJI_MAX_RAILS][64];
 	struct rji_lane_totals totals; /* of all lanes, and the CPU time of helper threads */
 	_Atomic uint32_t max_downtime_ms;
+	atomic_bool hold_switchover;
 
 	struct rji_vmm vmm;
 	struct rji_state_stream device_state;
@@ -151,6 +152,7 @@ struct rj_session {
 	uint32_t throttle_rounds;      /* in a row that did not shrink */
 	uint64_t throttle_next_ns;     /* no other step before */
 	bool throttle_refused;	       /* by the VMM */
+	bool told_ready;	       /* RJ_EV_READY, since it is held */
 	uint64_t retry_at_ns;	       /* after a rollback: no other attempt before */
 	uint32_t lanes_replaced;       /* times in a row, without a round in between */
 	uint32_t peer_keep_ms;	       /* how long the destination keeps the outcome */
@@ -210,6 +212,8 @@ int rji_session_ask(struct rj_session *s, unsigned int flags, struct rj_event *e
 int rji_session_begin_ask(struct rj_session *s, struct rj_event *ev, uint64_t *id_p,
 			  struct rj_error *err);
 int rji_session_judge_answer(enum rj_event_type type, int status, struct rj_error *err);
+/* It was answered, asked since then: warn, if that took longer than the VMM wants to know of. */
+void rji_session_note_slowness(struct rj_session *s, enum rj_event_type type, uint64_t since_ns);
 
 /*
  * Run fn(s, arg, err) in a thread of its own, for what blocks, and wait for it. stop is set if the
@@ -286,6 +290,12 @@ int rji_finish_round(struct rj_session *s, uint64_t deadline_ns, struct rji_sent
 int rji_throttle_after_round(struct rj_session *s, uint64_t sent_bytes, uint64_t dirtied_bytes,
 			     struct rj_error *err);
 void rji_throttle_release(struct rj_session *s);
+
+/*
+ * Source, hold_switchover.c: the guest could be stopped, if nobody holds the switchover. *go_p becomes false where somebody
+ * does, or did; then this took its time, and another round is due.
+ */
+int rji_heed_hold(struct rj_session *s, bool *go_p, struct rj_error *err);
 
 /* Source: could the destination take the guest now? Measures the round trip. */
 int rji_ask_peer_ready(struct rj_session *s, struct rj_error *err);

@@ -494,6 +494,12 @@ static uint64_t predict(struct rj_session *s, uint64_t pending_bytes)
 										  : p99_ns;
 }
 
+/* What takes its time however little is pending, takes too long. */
+static bool rounds_are_in_vain(const struct rj_session *s)
+{
+	return s->fig.predicted_p99_ns - s->fig.predicted_p99[RJI_TERM_SEND] > allowed_ns(s);
+}
+
 /*
  * One round and a look at what became dirty meanwhile. The prediction is for stopping now, at worst.
  */
@@ -529,7 +535,8 @@ static int one_round(struct rj_session *s, uint64_t *predicted_p, struct rj_erro
 	if (ret < 0)
 		return ret;
 	/* Held, or nothing to do before the next attempt: give it a moment. */
-	if ((!sent.pages && dirt.pending_pages) || rji_now_ns() < s->retry_at_ns)
+	if ((!sent.pages && dirt.pending_pages) || rji_now_ns() < s->retry_at_ns ||
+	    rounds_are_in_vain(s))
 		ret = rji_session_wait(s, RJI_WAIT_MIGRATING, rji_never, NULL,
 				       rji_session_deadline(HELD_RETRY_MS), err);
 	return ret == RJ_E_TIMEOUT ? 0 : ret;
@@ -550,6 +557,12 @@ static bool must_stop(struct rj_session *s)
 	return true;
 }
 
+static bool may_stop(struct rj_session *s, uint64_t predicted_ns)
+{
+	return must_stop(s) || (predicted_ns <= allowed_ns(s) && rji_now_ns() >= s->retry_at_ns) ||
+	       rji_snapshot_must_stop(s);
+}
+
 static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_error *err)
 {
 	int ret;
@@ -561,6 +574,7 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 	s->fig.pending_bytes = s->set.guest_bytes;
 	do {
 		uint64_t predicted_ns;
+		bool go;
 
 		if (rji_is_saved_stopped(s))
 			return rji_switchover(s, outcome_p, err);
@@ -570,9 +584,10 @@ static int iterate(struct rj_session *s, enum rj_outcome *outcome_p, struct rj_e
 				predicted_ns = UINT64_MAX;
 				ret = rji_replace_lanes(s, err);
 			}
-		} while (!ret && !must_stop(s) &&
-			 (predicted_ns > allowed_ns(s) || rji_now_ns() < s->retry_at_ns) &&
-			 !rji_snapshot_must_stop(s));
+			go = !ret && may_stop(s, predicted_ns);
+			if (go)
+				ret = rji_heed_hold(s, &go, err);
+		} while (!ret && !go);
 		if (!ret)
 			ret = rji_switchover(s, outcome_p, err);
 	} while (ret == -EAGAIN);

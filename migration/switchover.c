@@ -127,6 +127,7 @@ static int save(struct rj_session *s, struct rj_error *err)
 {
 	struct rj_event ev = { .type = RJ_RQ_SAVE };
 	struct saving saving = { .err = err };
+	uint64_t asked_at = rji_now_ns();
 	int ret;
 
 	rji_state_stream_reset(&s->device_state, true);
@@ -141,6 +142,7 @@ static int save(struct rj_session *s, struct rj_error *err)
 		return rji_fail(err, ret, "the VMM did not answer 'save' within %u ms",
 				s->o.request_timeout_ms);
 	}
+	rji_session_note_slowness(s, RJ_RQ_SAVE, asked_at);
 	if (ret < 0 || saving.failure < 0)
 		return ret < 0 ? ret : saving.failure;
 	return rji_session_judge_answer(RJ_RQ_SAVE, saving.status, err);

@@ -228,6 +228,7 @@ const char *rj_event_name(enum rj_event_type type)
 	case RJ_EV_ROUND: return "round";
 	case RJ_EV_WARN: return "warn";
 	case RJ_EV_DONE: return "done";
+	case RJ_EV_READY: return "ready";
 	case RJ_RQ_SETUP: return "setup";
 	case RJ_RQ_REGION: return "region";
 	case RJ_RQ_PAUSE: return "pause";

@@ -264,7 +264,7 @@ static bool is_answered(struct rj_session *s, void *arg)
 	return true;
 }
 
-static void note_slowness(struct rj_session *s, enum rj_event_type type, uint64_t since_ns)
+void rji_session_note_slowness(struct rj_session *s, enum rj_event_type type, uint64_t since_ns)
 {
 	uint64_t took_ms = (rji_now_ns() - since_ns) / RJI_NS_PER_MS;
 
@@ -286,7 +286,7 @@ int rji_session_ask(struct rj_session *s, unsigned int flags, struct rj_event *e
 	if (ret < 0)
 		rji_vmm_withdraw(&s->vmm, answer.id);
 	else
-		note_slowness(s, ev->type, asked_at);
+		rji_session_note_slowness(s, ev->type, asked_at);
 	if (ret == RJ_E_TIMEOUT)
 		return rji_fail(err, ret, "the VMM did not answer '%s' within %u ms",
 				rj_event_name(ev->type), s->o.request_timeout_ms);

@@ -63,10 +63,13 @@ static int lazy_tick(void *arg, struct ticker *t, uint64_t n_pages)
 	return ret;
 }
 
+static uint64_t share_of_rate(const struct guest *g, uint64_t bytes_per_s, uint32_t ticker)
+{
+	return (bytes_per_s / GUEST_PAGE_BYTES + ticker) / g->ops->n_tickers;
+}
+
 static int start_tickers(struct guest *g, char *why, size_t why_bytes)
 {
-	uint64_t rate = g->o.workload.rate_bytes_per_s / GUEST_PAGE_BYTES;
-
 	for (uint32_t i = 0; i < g->ops->n_tickers; i++) {
 		struct guest_ticker *gt = &g->tickers[i];
 		char name[16];
@@ -77,7 +80,7 @@ static int start_tickers(struct guest *g, char *why, size_t why_bytes)
 		guest_writes_init(&gt->writes, &g->o, i, g->ops->n_tickers);
 		gt->t.tick = g->o.lazy ? lazy_tick : g->ops->tick;
 		gt->t.arg = gt;
-		gt->t.rate_pages_per_s = (rate + i) / g->ops->n_tickers;
+		gt->t.rate_pages_per_s = share_of_rate(g, g->o.workload.rate_bytes_per_s, i);
 		snprintf(name, sizeof(name), "%s-%u", g->ops->ticker_name, i);
 		ret = ticker_init(&gt->t, name);
 		if (ret) {
@@ -273,6 +276,14 @@ void guest_throttle(struct guest *g, uint32_t percent)
 	for (uint32_t i = 0; i < g->n_tickers; i++)
 		atomic_store_explicit(&g->tickers[i].t.throttle_percent,
 				      percent < 100 ? percent : 99,
+				      memory_order_relaxed); /* by the next tick */
+}
+
+void guest_set_rate(struct guest *g, uint64_t bytes_per_s)
+{
+	for (uint32_t i = 0; i < g->n_tickers; i++)
+		atomic_store_explicit(&g->tickers[i].t.rate_pages_per_s,
+				      share_of_rate(g, bytes_per_s, i),
 				      memory_order_relaxed); /* by the next tick */
 }
 

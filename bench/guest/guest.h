@@ -124,6 +124,12 @@ int guest_pause(struct guest *g); /* RJ_WAS_RUNNING or RJ_WAS_PAUSED */
 void guest_throttle(struct guest *g, uint32_t percent);
 
 /*
+ * Have it dirty so much a second from now on, as its workload was to from the start. 0: its heart still beats. Where it
+ * arrives it does as described.
+ */
+void guest_set_rate(struct guest *g, uint64_t bytes_per_s);
+
+/*
  * Device state through the session, paused. Saving writes guest RAM on purpose (and marks it), as
  * real devices do.
  */

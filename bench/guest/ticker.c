@@ -33,7 +33,7 @@ static uint64_t pages_of_tick(struct ticker *t)
 {
 	uint64_t n;
 
-	t->fraction += t->rate_pages_per_s;
+	t->fraction += atomic_load_explicit(&t->rate_pages_per_s, memory_order_relaxed);
 	n = t->fraction / 1000;
 	t->fraction %= 1000;
 	return n;

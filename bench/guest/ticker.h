@@ -19,7 +19,8 @@ struct ticker {
 	 * not run any more. */
 	int (*tick)(void *arg, struct ticker *t, uint64_t n_pages);
 	void *arg;
-	uint64_t rate_pages_per_s, fraction; /* fraction: of a page, carried over; in 1/1000 */
+	_Atomic uint64_t rate_pages_per_s; /* may change while it runs */
+	uint64_t fraction;		   /* of a page, carried over; in 1/1000 */
 
 	pthread_t thread;
 	pthread_mutex_t lock;

@@ -23,6 +23,7 @@
  *   registering.c     when that is memory being registered
  *   timeline.c        what happens meanwhile, in a file
  *   lane_report.c     where lanes run, and what they sent of which node's memory
+ *   commands.c        what is changed meanwhile by lines on stdin
  *   common_end.c      what both ends do alike
  *   result.c          the figures, as JSON and as a summary
  */
@@ -47,7 +48,7 @@ struct migrate_opts {
 	const char *register_text, *timeline_path, *throttle_text;
 	uint64_t size_bytes, bandwidth_bytes_per_s, pin_cap_bytes;
 	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed, throttle_percent;
-	bool verify, json, verbose, prefault;
+	bool verify, json, verbose, prefault, control, pause_before_switchover;
 	/* understood */
 	struct guest_workload workload;
 	enum guest_kind kind;
@@ -114,6 +115,11 @@ void result_of_session(struct migrate_result *res, struct rj_session *s, int sta
 		       enum rj_outcome runs);
 void result_fail(struct migrate_result *res, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* --- commands.c --- */
+
+/* From now on lines on stdin are for this session and guest; NULL: for none any more. */
+void commands_from_stdin(struct rj_session *s, struct guest *g);
 
 /* --- verify.c --- */
 

@@ -84,6 +84,10 @@ void progress_event(const struct rj_event *ev)
 			progress_say("switchover   %s", rj_state_name(ev->u.state.state));
 		break;
 	case RJ_EV_ROUND: say_round(&ev->u.round); break;
+	case RJ_EV_READY:
+		progress_say(
+			"ready        the guest could be stopped now, and is when 'switchover' comes on stdin");
+		break;
 	case RJ_EV_WARN: progress_say("note         %s", ev->u.warn.text); break;
 	default: break;
 	}

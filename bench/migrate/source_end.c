@@ -119,11 +119,16 @@ static void migrate(struct source_end *end, struct rj_session *s, const char *ur
 	}
 	lanes_say_plan(s);
 	cancel_by_signals(s);
+	if (end->o->pause_before_switchover)
+		rj_set(s, RJ_PARAM_HOLD_SWITCHOVER, 1);
+	if (end->o->control)
+		commands_from_stdin(s, end->guest);
 	timeline_start(end->o->timeline, end->o, s, end->guest);
 	progress_watch(s, true);
 	ret = rj_run(s, &hooks, end);
 	progress_unwatch();
 	timeline_stop(end->o->timeline);
+	commands_from_stdin(NULL, NULL);
 	cancel_by_signals(NULL);
 	result_of_session(end->res, s, ret, end->runs);
 	if (ret == 0 && end->o->verify)

@@ -54,6 +54,8 @@ enum rj_event_type {
 	RJ_EV_WARN,  /* something the operator should know */
 	RJ_EV_DONE,  /* the end: what happened and which side may run the guest. The last event of
 		      * a session, but for the state that rj_resolve() sets */
+	RJ_EV_READY, /* source: the guest could be stopped now, and is not for
+		      * RJ_PARAM_HOLD_SWITCHOVER; once, until that was 0 and found so */
 
 	RJ_RQ_SETUP = 32, /* destination: is this machine acceptable? u.setup. May call
 			   * rj_set_setup_reply() first */

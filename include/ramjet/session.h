@@ -237,9 +237,14 @@ RJ_API int rj_get_lane_plan(struct rj_session *s, uint32_t lane, struct rj_lane_
 enum rj_param {
 	RJ_PARAM_BANDWIDTH_BYTES_PER_S = 1,
 	RJ_PARAM_MAX_DOWNTIME_MS = 2,
+	RJ_PARAM_HOLD_SWITCHOVER = 3, /* source. 1: do not stop the guest: when it could be, tell
+				       * RJ_EV_READY, and keep it so by a round ten times a second.
+				       * 0: go on, when it fits. Time that it is ready and held
+				       * does not count for timeout_ms. Without effect on
+				       * RJ_FILE_STOPPED and once the switchover has begun */
 };
 
-/* Change a setting while the session runs. Any thread, never waits. -EINVAL. */
+/* Change a setting, from open on and while the session runs. Any thread, never waits. -EINVAL. */
 RJ_API int rj_set(struct rj_session *s, enum rj_param param, uint64_t value);
 
 /*

@@ -46,10 +46,10 @@ class Ended:
 class Running:
     """A program that runs; its stderr is watched line by line."""
 
-    def __init__(self, *args, program=None, preexec_fn=None):
+    def __init__(self, *args, program=None, preexec_fn=None, stdin=None):
         self.began = time.monotonic()
         self.process = subprocess.Popen([program or PROGRAM, *args], stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, preexec_fn=preexec_fn)
+                                        stderr=subprocess.PIPE, stdin=stdin, text=True, preexec_fn=preexec_fn)
         self.lines, self.seen = [], threading.Condition()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
