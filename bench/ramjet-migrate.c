@@ -72,6 +72,9 @@ static const struct bench_option options[] = {
 		"what to do when it does not get to the switchover by then: --on-timeout (600)"),
 	BENCH_CHOICE("on-timeout", &o.on_timeout_text, "cancel|stop-anyway",
 		     "stop-anyway: stop the guest for as long as it takes (cancel)"),
+	BENCH_NUMBER(
+		"warm-up", &o.warm_up_ms, "MS", 0, 3600000,
+		"let the guest run so long before it migrates, and tell its heartbeat gaps apart (0)"),
 	BENCH_FLAG(
 		"pause-before-switchover", &o.pause_before_switchover,
 		"when the guest could be stopped let it run on, until 'switchover' comes on stdin"),

@@ -351,3 +351,9 @@ void guest_beats(const struct guest *g, struct guest_beats *b)
 		all[i] = &g->tickers[i].t.beats;
 	beats_sum(all, g->n_tickers, b);
 }
+
+void guest_restart_beats(struct guest *g)
+{
+	for (uint32_t i = 0; i < g->n_tickers; i++)
+		memset(&g->tickers[i].t.beats, 0, sizeof(g->tickers[i].t.beats));
+}

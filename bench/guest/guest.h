@@ -148,6 +148,8 @@ int guest_check(const struct guest *g, char *why, size_t why_bytes);
 
 /* So far, since creation. */
 void guest_beats(const struct guest *g, struct guest_beats *b);
+/* Paused: from here on instead. */
+void guest_restart_beats(struct guest *g);
 
 /*
  * The tracker that attaching would add, for programs that drive it themselves; the guest's. NULL:

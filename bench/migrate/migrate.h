@@ -47,7 +47,7 @@ struct migrate_opts {
 	const char *break_text; /* tests */
 	const char *register_text, *timeline_path, *throttle_text;
 	uint64_t size_bytes, bandwidth_bytes_per_s, pin_cap_bytes;
-	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed, throttle_percent;
+	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed, throttle_percent, warm_up_ms;
 	bool verify, json, verbose, prefault, control, pause_before_switchover;
 	/* understood */
 	struct guest_workload workload;
@@ -82,6 +82,7 @@ struct migrate_result {
 	int verified; /* 1, 0, -1: not asked for, or it did not come to it */
 	char verify_text[MIGRATE_TEXT];
 	struct guest_beats beats;
+	struct guest_beats beats_before;	/* of the warm-up; n is 0 without one */
 	uint64_t counter_before, counter_after; /* around the switchover, or the failure */
 	uint64_t peer_cpu_ns;			/* the other side's, where known */
 	bool peer_cpu_known;

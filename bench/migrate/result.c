@@ -174,6 +174,8 @@ static json_t *to_json(const struct migrate_result *res)
 	set_int(o, "dirty_rate_bytes_per_s", st->dirty_rate_bytes_per_s);
 	json_object_set_new(o, "guest_gap_max_ms", ms(res->beats.gap_max_ns));
 	json_object_set_new(o, "guest_gap_p99_ms", ms(res->beats.gap_p99_ns));
+	json_object_set_new(o, "guest_gap_before_max_ms", ms(res->beats_before.gap_max_ns));
+	json_object_set_new(o, "guest_gap_before_p99_ms", ms(res->beats_before.gap_p99_ns));
 	set_int(o, "request_max_us", st->request_max_ns / 1000);
 	json_object_set_new(o, "request_max",
 			    json_string(rj_event_name((enum rj_event_type)st->request_max_type)));
@@ -285,6 +287,10 @@ void result_print_summary(const struct migrate_result *res)
 		       UNITS_BYTES(bytes_of_locality(&res->lanes, RJ_REMOTE)));
 	printf("  guest        longest heartbeat gap while running %.1f ms, p99 %.1f ms\n",
 	       (double)res->beats.gap_max_ns / 1e6, (double)res->beats.gap_p99_ns / 1e6);
+	if (res->beats_before.n)
+		printf("               before the migration %.1f ms, p99 %.1f ms\n",
+		       (double)res->beats_before.gap_max_ns / 1e6,
+		       (double)res->beats_before.gap_p99_ns / 1e6);
 	if (st->throttle_peak_percent)
 		printf("  throttle     up to %u %%, for %.2f s, which cost the guest %.2f s\n",
 		       st->throttle_peak_percent, (double)st->throttled_ns / 1e9,

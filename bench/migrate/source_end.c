@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The source: a guest that runs and dirties its memory, and a VMM around it that migrates it away. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,6 +104,27 @@ static void watch_it_run_on(struct source_end *end)
 		result_fail(end->res, "the guest stands still at the source");
 }
 
+/* Run for a while as it does without a migration, to compare. RJ_E_CANCELLED: a signal came. */
+static int warm_up(struct source_end *end)
+{
+	const struct timespec t = { .tv_sec = end->o->warm_up_ms / 1000,
+				    .tv_nsec = end->o->warm_up_ms % 1000 * 1000000L };
+	sigset_t set;
+	bool cancelled;
+
+	if (!end->o->warm_up_ms)
+		return 0;
+	progress_say("warming up   for %u ms", end->o->warm_up_ms);
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	cancelled = sigtimedwait(&set, NULL, &t) > 0;
+	guest_pause(end->guest);
+	guest_beats(end->guest, &end->res->beats_before);
+	guest_restart_beats(end->guest);
+	return cancelled ? RJ_E_CANCELLED : guest_run(end->guest);
+}
+
 static void migrate(struct source_end *end, struct rj_session *s, const char *uri)
 {
 	char why[MIGRATE_TEXT] = "";
@@ -113,6 +135,13 @@ static void migrate(struct source_end *end, struct rj_session *s, const char *ur
 		return;
 	}
 	ret = guest_run(end->guest);
+	if (!ret)
+		ret = warm_up(end);
+	if (ret == RJ_E_CANCELLED) {
+		result_fail(end->res, "cancelled while the guest warmed up");
+		end->res->status = "cancelled";
+		return;
+	}
 	if (ret < 0) {
 		result_fail(end->res, "the guest does not run: %s", rj_strerror(ret));
 		return;

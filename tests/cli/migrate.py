@@ -20,6 +20,7 @@ KEYS = {
     "total_time_ms", "downtime_ms", "max_downtime_ms", "predicted_downtime_ms", "downtime_terms",
     "predicted_terms", "verify_ms", "verified", "transferred_bytes", "pages",
     "throughput_bytes_per_s", "dirty_rate_bytes_per_s", "guest_gap_max_ms", "guest_gap_p99_ms",
+    "guest_gap_before_max_ms", "guest_gap_before_p99_ms",
     "request_max_us", "collect_max_us", "rearm_max_us", "metadata_bytes", "source_cpu_s",
     "destination_cpu_s", "lanes_plan", "node_bytes", "local_bytes", "remote_bytes",
     "rollbacks", "lanes_replaced", "predicted_p99_ms", "overshoot",
