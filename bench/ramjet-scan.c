@@ -173,7 +173,7 @@ static void print_settings(void)
 	}
 	printf("%s, %u thread%s, %s of each kind, %s pages of memory\n", cpu, o.threads,
 	       o.threads == 1 ? "" : "s", UNITS_BYTES(o.size_bytes), o.memory);
-	printf("%-7s %-16s %-8s %-8s %8s %9s %6s %8s\n", "stage", "variant", "data", "change",
+	printf("%-7s %-18s %-8s %-8s %8s %9s %6s %8s\n", "stage", "variant", "data", "change",
 	       "GB/s", "ns/page", "ratio", "of read");
 }
 
@@ -209,7 +209,7 @@ static void print_result(const struct place *at, const struct scan_stage *s, int
 		snprintf(variant, sizeof(variant), "%s", s->variant);
 	if (s->is_codec)
 		snprintf(ratio, sizeof(ratio), "%.3f", r->ratio);
-	printf("%-7s %-16s %-8s %-8s %8.2f %9.1f %6s %8.2f\n", s->stage, variant,
+	printf("%-7s %-18s %-8s %-8s %8.2f %9.1f %6s %8.2f\n", s->stage, variant,
 	       scan_kind_names[at->kind], at->change ? at->change : "", r->gb_per_s, r->ns_per_page,
 	       ratio, share);
 	fflush(stdout);

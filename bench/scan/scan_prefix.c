@@ -8,7 +8,8 @@
 #include "bench/scan/scan.h"
 
 /*
- * A delta by zstd, with the old page as what came before the new one. The library does not do it: docs/design/ says why.
+ * A delta by zstd, with the old page as what came before the new one. The library does not do it: docs/design/0012
+ * says why.
  */
 
 struct prefix {
