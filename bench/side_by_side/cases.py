@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The comparisons: what is measured on either side, and the target it is held against."""
 
+import os
+
+from fio import SETTINGS, Fio, need_room, populate_rate
 from machine import need_memory, rdma_address, touch_memory
 from iperf3 import Iperf3
 from pairs import Side
@@ -42,6 +45,9 @@ class Case:
 
     def describe_peer(self):
         return self.peer.name, self.peer.version()
+
+    def finish(self):
+        """Whatever comes after prepare(): leave nothing behind."""
 
 
 class Rdma(Case):
@@ -216,5 +222,80 @@ class TcpFreshQemu(Tcp):
                               lambda n: self.peer.migrate_multifd(self.size, self.opts.memory, n)))
 
 
+class File(Case):
+    """A guest of random memory in a file on a disk."""
+
+    transport, n_dropped, default_size, target = "file", 1, 4 * GIB, 0.92
+
+    def prepare(self):
+        need_memory(self.size)
+        self.ramjet.program("ramjet-snapshot")
+        self.peer = Fio(self.opts.directory)
+        need_room(self.opts.directory, 2 * self.size + GIB // 2)
+        self.file = os.path.join(self.opts.directory, "peers-snapshot-%d" % os.getpid())
+        self.extra = {"peak_memory_bytes": 0, "metadata_bytes": 0}
+
+    def finish(self):
+        self.peer.remove()
+        if os.path.exists(self.file):
+            os.remove(self.file)
+
+    def snapshot(self, command, *more):
+        figures = self.ramjet.snapshot(command, self.file, *more)
+        for key in self.extra:
+            self.extra[key] = max(self.extra[key], figures[key])
+        return figures["bytes_per_s"]
+
+    def save(self):
+        if os.path.exists(self.file):
+            os.remove(self.file)
+        return self.snapshot("save", "--guest", "synthetic", "--size", self.size, "--fill", "random", "--workload",
+                             "idle", "--stopped")
+
+    def fio(self, measure):
+        return Side({name: lambda n=n: measure(self.size, n) for name, n in SETTINGS.items()})
+
+    def is_met(self, result):
+        return super().is_met(result) and self.extra["peak_memory_bytes"] <= 64 * MIB + self.extra["metadata_bytes"]
+
+
+class FileSave(File):
+    name = "file-save"
+    summary = "a guest that stands still into a new file, synced, against fio, synced"
+
+    def sides(self):
+        return Side({"": self.save}), self.fio(self.peer.write)
+
+
+class FileRestore(File):
+    name, memory = "file-restore", ["--prefault"]
+    summary = "a file into memory already present, against fio"
+
+    def prepare(self):
+        super().prepare()
+        self.save()
+
+    def ours(self):
+        touch_memory(self.size * 9 // 8)
+        return self.snapshot("restore", *self.memory)
+
+    def theirs(self, size, n):
+        touch_memory(self.size * 9 // 8)
+        return self.peer.read(size, n)
+
+    def sides(self):
+        return Side({"": self.ours}), self.fio(self.theirs)
+
+
+class FileRestoreFresh(FileRestore):
+    name, memory, target = "file-restore-fresh", [], 0.85
+    summary = "a file into a memfd not touched before, against the slower of fio and having a memfd's pages there"
+
+    def theirs(self, size, n):
+        read = super().theirs(size, n)
+        touch_memory(self.size * 9 // 8)
+        return min(read, populate_rate(size))
+
+
 CASES = [Rdma64K, Rdma4KScattered, RdmaLazy, RdmaQemu, RdmaQemuPinAll, RdmaReceiverCpu, TcpPresent,
-         TcpFreshQemu]
+         TcpFreshQemu, FileSave, FileRestore, FileRestoreFresh]

@@ -57,6 +57,17 @@ class Ramjet:
             raise Failed("ramjet-migrate: %s" % (figures.get("error") or figures["status"]))
         return figures
 
+    def snapshot(self, command, file, *more, timeout_s=900):
+        program = Program(self.program("ramjet-snapshot"), command, file, "--json", "--progress", "never", *more)
+        status, out = program.wait(timeout_s)
+        try:
+            figures = json.loads(out)
+        except ValueError:
+            raise program.failed("ended with status %d" % status) from None
+        if status:
+            raise Failed("ramjet-snapshot: %s" % (figures.get("error") or figures["status"]))
+        return figures
+
     def perf(self, *args, timeout_s=900):
         """The figures of one run of ramjet-perf."""
         program = Program(self.program("ramjet-perf"), "--json", *args)

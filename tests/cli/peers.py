@@ -88,7 +88,8 @@ def case_list_names_every_case():
     done = peers("--list")
     names = [line.split()[0] for line in done.stdout.splitlines()]
     check(names == ["rdma-64k", "rdma-4k-scattered", "rdma-lazy", "rdma-qemu", "rdma-qemu-pin-all",
-                    "rdma-receiver-cpu", "tcp-present", "tcp-fresh-qemu"], done)
+                    "rdma-receiver-cpu", "tcp-present", "tcp-fresh-qemu", "file-save", "file-restore",
+                    "file-restore-fresh"], done)
     with open(PAGE) as page:
         in_page = re.findall(r"^\.It Li (\S+)$", page.read(), re.M)
     check(in_page == names, "the manual page has other cases: %s" % in_page)
@@ -113,11 +114,41 @@ def case_usage_errors_exit_2():
 
 def case_a_peer_that_is_absent_is_named_and_nothing_is_printed():
     with Fakes() as empty:
-        for case, package in (("tcp-present", "iperf3"), ("tcp-fresh-qemu", "qemu-system-x86")):
+        for case, package in (("tcp-present", "iperf3"), ("file-save", "fio"), ("tcp-fresh-qemu", "qemu-system-x86")):
             done = peers(*TCP, case, path=empty.folder)
             check(done.returncode == 3 and not done.stdout, done)
             check("%s skipped: " % case in done.stderr and "apt-get install " + package in done.stderr,
                   done)
+
+
+FAKE_FIO = r"""#!/bin/sh
+for arg; do
+    case $arg in
+    --version) echo fio-9.99; exit ;;
+    --filename=*) : >"${arg#*=}" ;;
+    --size=*) size=${arg#*=} ;;
+    --fixedbufs=*) rate=$((1000000000 * (1 + ${arg#*=}))) ;;
+    esac
+done
+echo '{"jobs": [{"error": 0,'
+echo " \"write\": {\"io_bytes\": $size, \"bw_bytes\": $rate}, \"read\": {\"io_bytes\": $size, \"bw_bytes\": $rate}}]}"
+"""
+
+
+def case_files_against_a_made_up_fio():
+    with Fakes(fio=FAKE_FIO) as fakes, tempfile.TemporaryDirectory() as folder:
+        done = peers(*TCP, "--pairs", "1", "--directory", folder, "file-save", "file-restore", "file-restore-fresh",
+                     path=fakes.path())
+        check(done.returncode == 0 and len(done.json) == 3, done)
+        for result in done.json:
+            check(KEYS <= set(result) and result["transport"] == "file" and result["ours"] > 1e6, result)
+            check(0 < result["metadata_bytes"] <= result["peak_memory_bytes"] + 65536, result)
+        for result in done.json[:2]:
+            check(result["theirs"] == 2e9 and result["theirs_setting"] == "registered", result)
+        check(0 < done.json[2]["theirs"] <= 2e9, done.json[2])  # no faster than pages are given
+        check(not os.listdir(folder), "left behind: %s" % os.listdir(folder))
+        done = peers(*TCP, "--directory", folder + "/none", "file-save", path=fakes.path())
+        check(done.returncode == 3 and "--directory" in done.stderr, done)
 
 
 def case_our_own_programs_absent():
