@@ -2,7 +2,9 @@
 """ramjet-snapshot as scripts use it: save, restore, verify, info; what a killed or failed save leaves; damage."""
 
 import base64
+import contextlib
 import ctypes
+import errno
 import os
 import random
 import shutil
@@ -218,7 +220,7 @@ def can_lazily(place):
 def case_a_guest_runs_while_its_memory_comes():
     for guest in ["synthetic"] + (["kvm"] if HAS_KVM else []):
         with Place() as place:
-            good(run("save", place.file, "--guest", guest, "--size", "256M", "--workload", "uniform:20M"))
+            good(run("save", place.file, "--guest", guest, "--size", "128M", "--workload", "uniform:20M"))
             if not can_lazily(place):
                 return
             for memory in ("shared", "private", "huge"):
@@ -262,21 +264,23 @@ def case_a_damaged_page_is_named():
             bad(run(command, place.file), place.file, "offset %d" % offset, "0x501000", "'ram'")
 
 
+@contextlib.contextmanager
 def small_disk():
     """A tmpfs of 24 MiB; None where we may not mount."""
     where = tempfile.mkdtemp(prefix="rj-disk-")
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", where], capture_output=True)
-    if done.returncode:
+    try:
+        yield where if not done.returncode else None
+    finally:
+        if not done.returncode:
+            subprocess.run(["umount", where], check=True)
         os.rmdir(where)
-        return None
-    return where
 
 
 def case_a_full_disk_is_told_and_leaves_the_old_file():
-    disk = small_disk()
-    if not disk:
-        return
-    try:
+    with small_disk() as disk:
+        if not disk:
+            return
         with Place(within=disk) as place:
             good(run("save", place.file, "--guest", "synthetic", "--size", "64M", "--used", "8M",
                      "--workload", "idle"))
@@ -284,22 +288,63 @@ def case_a_full_disk_is_told_and_leaves_the_old_file():
             check(j["counter_after"] > j["counter_before"], "the guest does not go on: %s" % j)
             check(not place.others(), "left behind: %s" % place.others())
             good(run("restore", place.file, "--verify"), verified=True, guest_bytes=64 * MIB)
-    finally:
-        subprocess.run(["umount", disk], check=True)
-        os.rmdir(disk)
+
+
+def case_a_disk_that_may_only_be_read_is_told():
+    with small_disk() as disk:
+        if not disk:
+            return
+        with Place(within=disk) as place:
+            good(run("save", place.file, "--guest", "synthetic", "--size", "16M", "--workload", "idle"))
+            for options, allowed in (("remount,ro", False), ("remount,rw", True)):
+                subprocess.run(["mount", "-o", options, disk], check=True)
+                if allowed:
+                    continue
+                j = bad(run("save", place.file, *SMALL), "Read-only file system", place.file)
+                check(j["counter_after"] > j["counter_before"], "the guest does not go on: %s" % j)
+                good(run("restore", place.file, "--verify"), verified=True, guest_bytes=16 * MIB)
 
 
 class Filter(ctypes.Structure):
     _fields_ = [("n", ctypes.c_ushort), ("code", ctypes.c_char_p)]
 
 
+IO_URING_SETUP, PWRITE64, FSYNC, FDATASYNC = 425, 18, 74, 75
+
+
+def fail(*calls, error=errno.EIO):
+    """A seccomp filter under which these system calls fail."""
+    def lines():
+        yield 0x20, 0, 0, 0
+        for number in calls:
+            yield 0x15, 0, 1, number
+            yield 0x06, 0, 0, 0x00050000 | error
+        yield 0x06, 0, 0, 0x7fff0000
+
+    def in_child():
+        code = [struct.pack("<HBBI", *line) for line in lines()]
+        libc = ctypes.CDLL(None, use_errno=True)
+        filters = Filter(len(code), b"".join(code))
+        if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(filters), 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl")
+    return in_child
+
+
 def forbid_io_uring():
-    """A seccomp filter as containers have it: io_uring_setup (425) fails with EPERM."""
-    code = b"".join(struct.pack("<HBBI", *line) for line in (
-        (0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7fff0000)))
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.byref(Filter(4, code)), 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")
+    """As containers do."""
+    fail(IO_URING_SETUP, error=errno.EPERM)()
+
+
+def case_a_disk_that_fails_is_told_and_leaves_the_old_file():
+    with Place() as place:
+        good(run("save", place.file, "--guest", "synthetic", "--size", "16M", "--workload", "idle"))
+        for calls in ([FSYNC], [FDATASYNC], [IO_URING_SETUP, PWRITE64]):
+            for how in ([], ["--stopped"], ["--stay"]):
+                j = bad(start("save", place.file, *SMALL, *how, preexec_fn=fail(*calls)).end(), "Input/output error",
+                        place.file)
+                check(j["counter_after"] > j["counter_before"], "the guest does not go on: %s" % j)
+                check(not place.others(), "left behind: %s" % place.others())
+                good(run("restore", place.file, "--verify"), verified=True, guest_bytes=16 * MIB)
 
 
 def case_without_io_uring_it_takes_its_time_but_works():
