@@ -144,6 +144,11 @@ int rji_snap_reader_load_maps(struct rji_snap_reader *r, uint32_t region, struct
 
 	if (r->sums[region])
 		return 0;
+	/* All at once, and not as a reader that might stop: a lazy restore waits for it. A hint. */
+	posix_fadvise(r->meta_fd, (off_t)in->bitmap.offset, (off_t)in->bitmap.len_bytes,
+		      POSIX_FADV_WILLNEED);
+	posix_fadvise(r->meta_fd, (off_t)in->sums.offset, (off_t)in->sums.len_bytes,
+		      POSIX_FADV_WILLNEED);
 	r->present[region] = rji_bitmap_alloc(n_pages);
 	r->sums[region] = rji_bitmap_alloc(n_pages * 64);
 	if (!r->present[region] || !r->sums[region])
