@@ -140,6 +140,7 @@ struct rj_session {
 	struct rji_holds holds;
 	struct rji_free_hints hints;
 	struct rji_filters filters; /* zeroed until there are lanes */
+	bool copy_always;	    /* set by tests: whether or not it pays */
 	struct rji_harvest harvest;
 	struct rji_pace pace;
 	struct rji_sender *sender;

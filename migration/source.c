@@ -249,6 +249,7 @@ static int start_filters(struct rj_session *s, struct rj_error *err)
 		.can_clear = s->features & RJI_FEATURE_CODED &&
 			     s->ops->codings >> RJI_CODING_ZEROS & 1,
 		.delta_cache_bytes = s->o.delta_cache_bytes,
+		.copy_always = s->copy_always,
 		.regions = regions,
 	};
 	int ret;

@@ -323,7 +323,7 @@ void rji_free_leave_out(struct rji_free_hints *f, struct rji_pageset_region *r, 
 		r->pending[i] &= ~out;
 		skipped += (uint64_t)__builtin_popcountll(out);
 		if (m->to_clear)
-			m->to_clear[i] |= r->touched ? out & ~r->touched[i] : 0;
+			m->to_clear[i] |= r->uncertain ? out : out & ~r->touched[i];
 	}
 	atomic_fetch_add_explicit(&f->skipped_pages, skipped, memory_order_relaxed);
 	atomic_fetch_add_explicit(&f->skipped_bytes, skipped << r->page_shift,

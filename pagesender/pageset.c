@@ -104,6 +104,7 @@ void rji_pageset_unfenced_to_pending(struct rji_pageset *set)
 				if (r->known)
 					r->known[w] &= ~r->unfenced[w];
 				r->unfenced[w] = 0;
+				r->uncertain = true;
 				r->may_pend[w * RJI_WORD_BITS >> r->window_shift] = 1;
 			}
 		}

@@ -64,6 +64,7 @@ int rji_filters_init(struct rji_filters *f, struct rji_pageset *set, struct rji_
 	f->hints = hints;
 	f->on = o->on;
 	f->can_clear = o->can_clear;
+	f->copy_always = o->copy_always;
 	for (uint32_t i = 0; i < RJ_MAX_REGIONS; i++)
 		f->hole_fd[i] = -1;
 	for (uint32_t i = 0; i < set->n_regions; i++) {
@@ -325,8 +326,8 @@ static void choose_copies(struct rji_lane_filter *lf, const struct rji_pageset_r
 	uint64_t n = rji_bitmap_words(span->n_pages), came = 0;
 	const struct rji_filters *f = lf->f;
 	const struct rji_area *area;
+	bool all, always = f->copy_always && lf->turn++ % 4;
 	uint64_t copy_ns;
-	bool all;
 
 	memset(lf->copy, 0, n * sizeof(*lf->copy));
 	lf->how = RJI_SHRINK_NO;
@@ -341,18 +342,21 @@ static void choose_copies(struct rji_lane_filter *lf, const struct rji_pageset_r
 		lf->how = rji_shrink_next(&lf->shrink);
 	lf->account[ZSTD].came += lf->stage->zstd ? came : 0;
 	lf->account[SAME].came += f->same ? came : 0;
-	all = lf->how == RJI_SHRINK_ALL;
+	all = lf->how == RJI_SHRINK_ALL || always;
 	if (f->same) {
 		area = rji_area_of(f->same, r, span->region, span->first_page);
 		copy_ns = lf->stage->page_ns ? lf->stage->page_ns : COPY_NS;
-		lf->want_old = f->old && pays(rji_area_delta_share(f->same, area), lf->send_ns,
-					      copy_ns + DELTA_NS);
+		lf->want_old = f->old &&
+			       (f->copy_always || pays(rji_area_delta_share(f->same, area),
+						       lf->send_ns, copy_ns + DELTA_NS));
 		all = all || lf->want_old ||
 		      pays(rji_area_same_share(f->same, area), lf->send_ns, copy_ns);
 		if (!all)
 			sample(span, lf->copy);
 		lf->want_old = lf->want_old || (f->old && !all);
 	}
+	if (always && lf->stage->zstd && span->first_page / r->span_pages % 2)
+		lf->how = RJI_SHRINK_ALL;
 	if (all)
 		memcpy(lf->copy, span->bits, n * sizeof(*lf->copy));
 	else if (lf->how == RJI_SHRINK_PIECE)

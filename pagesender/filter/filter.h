@@ -26,6 +26,7 @@ struct rji_filters {
 	struct rji_free_hints *hints;
 	uint32_t on;		     /* enum rj_filter: what options, transport and peer allow */
 	bool can_clear;		     /* at the destination */
+	bool copy_always;	     /* for tests: mostly all pages, whether or not it pays */
 	int hole_fd[RJ_MAX_REGIONS]; /* -1: nothing to ask */
 	uint64_t hole_offset[RJ_MAX_REGIONS];
 	uint64_t first_number[RJ_MAX_REGIONS];
@@ -39,6 +40,7 @@ struct rji_filters {
 struct rji_filters_opts {
 	uint32_t on;
 	bool can_clear;
+	bool copy_always;
 	uint64_t delta_cache_bytes;		/* 0: chosen */
 	const struct rj_region *const *regions; /* as given */
 };
@@ -70,6 +72,7 @@ struct rji_lane_filter {
 	uint64_t clear[RJI_SPAN_MAX_WORDS]; /* make zero */
 	uint64_t copy[RJI_SPAN_MAX_WORDS];  /* copy, and look closer */
 	bool want_old;
+	uint32_t turn;
 	enum rji_shrink_how how;
 };
 

@@ -2,7 +2,7 @@
 /*
  * Whole migrations from seeds. "calm": nothing is in the way but chance, and each must arrive.
  * "stormy": anything may go wrong once, at any moment; who runs the guest must be clear, or be said
- * to be unclear, and no page may be lost.
+ * to be unclear, and no page may be lost. Half of them with filters.
  */
 #include "migration/message.h"
 #include "tests/support/sim_cases.h"
@@ -62,18 +62,28 @@ static void make_stormy(struct sim_plan *plan)
 	plan->outcome_keep_ms = 500;
 }
 
+static void make_filtered_and_stormy(struct sim_plan *plan)
+{
+	sim_plan_filters(plan);
+	make_stormy(plan);
+}
+
 int main(int argc, char **argv)
 {
 	struct sim_cases cases = { 0 };
 	uint32_t n = sim_is_long() ? 5000 : 400;
 
 	for (uint32_t i = 0; i < n; i++) {
-		struct sim_case *c = sim_add(&cases, "%s %u", i % 2 ? "stormy" : "calm", i);
+		static const char *const kind[] = { "calm", "stormy", "filtered calm",
+						    "filtered stormy" };
+		static void (*const adjust[])(struct sim_plan * plan) = {
+			NULL, make_stormy, sim_plan_filters, make_filtered_and_stormy
+		};
+		struct sim_case *c = sim_add(&cases, "%s %u", kind[i % 4], i);
 
 		c->paused = i % 16 == 4;
-		if (i % 2)
-			c->adjust = make_stormy;
-		else
+		c->adjust = adjust[i % 4];
+		if (i % 2 == 0)
 			c->may_end = SIM_MOVES;
 	}
 	return sim_run(&cases, argc, argv);

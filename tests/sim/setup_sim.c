@@ -421,6 +421,11 @@ static char *roll_back_load(const struct sim_case *c)
 	plan.guest_units = 3072; /* it does not write over all of these by chance */
 	plan.writes = 200;
 	plan.no_reset = !can_reset;
+	if (c->number & 4) {
+		plan.filters = RJ_FILTER_ALL;
+		plan.copy_always = true;
+		plan.zeroed = true;
+	}
 	plan.strict = true;
 	plan.max_downtime_ms = 600;
 	plan.arg = &slow;
@@ -499,6 +504,7 @@ int main(int argc, char **argv)
 	add(&cases, "from host to host", chain, 0);
 	add(&cases, "rolled back", roll_back, 0);
 	add(&cases, "rolled back, load is slow", roll_back_load, 0);
+	add(&cases, "rolled back, with filters", roll_back_load, 4);
 	add(&cases, "rolled back, release is slow", roll_back_load, 1);
 	add(&cases, "load is slow and cannot be undone", roll_back_load, 2);
 	add(&cases, "release is slow and load cannot be undone", roll_back_load, 3);

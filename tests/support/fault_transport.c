@@ -292,6 +292,34 @@ static int fault_post(struct rji_lane *lane_, const struct rji_extent *e, uint32
 			       w->f->inner->post(lane->inner, e, n, err));
 }
 
+static void *fault_staging(struct rji_lane *lane_, size_t len_bytes)
+{
+	struct wrapped_lane *lane = to_lane(lane_);
+	const struct rji_transport_ops *inner = lane->tp->f->inner;
+
+	return inner->staging ? inner->staging(lane->inner, len_bytes) : NULL;
+}
+
+static int fault_post_staged(struct rji_lane *lane_, const struct rji_extent *e,
+			     const void *const *from, uint32_t n, struct rj_error *err)
+{
+	struct wrapped_lane *lane = to_lane(lane_);
+	struct wrapped *w = lane->tp;
+
+	return WITH_LANE_FAULT(w, &lane->cut, SIM_OP_POST, err,
+			       w->f->inner->post_staged(lane->inner, e, from, n, err));
+}
+
+static int fault_post_coded(struct rji_lane *lane_, const struct rji_coded *c, uint32_t n,
+			    struct rj_error *err)
+{
+	struct wrapped_lane *lane = to_lane(lane_);
+	struct wrapped *w = lane->tp;
+
+	return WITH_LANE_FAULT(w, &lane->cut, SIM_OP_POST, err,
+			       w->f->inner->post_coded(lane->inner, c, n, err));
+}
+
 static int fault_drain(struct rji_lane *lane_, struct rj_error *err)
 {
 	struct wrapped_lane *lane = to_lane(lane_);
@@ -342,6 +370,10 @@ const struct rji_transport_ops sim_fault_transport = {
 	.withdraw = fault_withdraw,
 	.connect = fault_connect,
 	.post = fault_post,
+	.staging = fault_staging,
+	.post_staged = fault_post_staged,
+	.codings = 1u << RJI_CODING_ZEROS | 1u << RJI_CODING_XBZRLE | 1u << RJI_CODING_ZSTD,
+	.post_coded = fault_post_coded,
 	.drain = fault_drain,
 	.fence = fault_fence,
 	.cut = fault_cut,

@@ -142,3 +142,15 @@ int sim_run(struct sim_cases *cs, int argc, char **argv)
 	       (unsigned long long)pool.first_seed);
 	return failed || !passed;
 }
+
+void sim_plan_filters(struct sim_plan *plan)
+{
+	struct sim_random r = sim_split(plan->seed, 77);
+
+	plan->filters = sim_chance(&r, 60) ? RJ_FILTER_ALL : (uint32_t)sim_below(&r, 64);
+	plan->copy_always = sim_chance(&r, 80);
+	plan->zeroed = sim_chance(&r, 50);
+	plan->return_percent = (uint32_t)sim_below(&r, 80);
+	plan->free_percent = sim_chance(&r, 60) ? (uint32_t)sim_below(&r, 60) : 0;
+	plan->balloon = sim_chance(&r, 50);
+}

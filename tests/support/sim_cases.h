@@ -31,6 +31,8 @@ struct sim_cases {
 
 struct sim_case *sim_add(struct sim_cases *cs, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/* By the plan's seed: some or all filters, and a guest that gives them something to do. */
+void sim_plan_filters(struct sim_plan *plan);
 /* Run them all; what main() returns. Frees the list. */
 int sim_run(struct sim_cases *cs, int argc, char **argv);
 

@@ -14,6 +14,8 @@
 #include "base/bitmap.h"
 
 #define HOT_UNITS 8
+#define SIM_GARBAGE 0xbad00bad00bad00bull
+#define SIM_CONTENT_B 0xb0b0b0b0b0b0b0b0ull
 
 struct sim_guest *sim_guest_create_empty(uint64_t seed)
 {
@@ -69,10 +71,12 @@ struct sim_region *sim_guest_add_region(struct sim_guest *g, const char *name, u
 	log_init(&r->vcpu, r->n_pages);
 	log_init(&r->io, r->n_pages);
 	r->floor = calloc(r->n_units, sizeof(*r->floor));
-	assert(r->floor);
+	r->ceiling = calloc(r->n_units, sizeof(*r->ceiling));
+	r->freed = calloc(r->n_pages, sizeof(*r->freed));
+	assert(r->floor && r->ceiling && r->freed);
 	for (uint64_t u = 0; garbage && u < r->n_units; u++)
 		atomic_store_explicit(&r->words[u * SIM_UNIT_WORDS + SIM_UNIT_WORDS - 1],
-				      0xbad00bad00bad00bull, memory_order_relaxed);
+				      SIM_GARBAGE, memory_order_relaxed);
 	return r;
 }
 
@@ -135,6 +139,8 @@ void sim_guest_destroy(struct sim_guest **g_p)
 		free(r->io.dirty);
 		free(r->io.armed);
 		free(r->floor);
+		free(r->ceiling);
+		free(r->freed);
 	}
 	pthread_rwlock_destroy(&g->gate);
 	pthread_mutex_destroy(&g->step_lock);
@@ -238,6 +244,39 @@ static void advance(struct sim_region *r, uint64_t unit)
 	atomic_store_explicit(&r->words[unit * SIM_UNIT_WORDS], was + 1, memory_order_relaxed);
 }
 
+static void set_word(struct sim_region *r, uint64_t word, uint64_t value)
+{
+	atomic_store_explicit(&r->words[word], value, memory_order_relaxed);
+}
+
+/*
+ * A write that leaves the unit as it was, makes it zero, or goes back and forth between two contents, which
+ * differ in the generation and one word. With the lock held.
+ */
+static void store_return(struct sim_region *r, uint64_t unit, uint64_t value)
+{
+	uint64_t first = unit * SIM_UNIT_WORDS, was = load(r, first);
+	bool b = load(r, first + 7) == SIM_CONTENT_B;
+
+	if (was > r->ceiling[unit])
+		r->ceiling[unit] = was;
+	switch (value % 8) {
+	case 0: break;
+	case 1:
+		if (was > r->floor[unit])
+			r->floor[unit] = was;
+		for (uint32_t i = 0; i < SIM_UNIT_WORDS; i++)
+			set_word(r, first + i, 0);
+		break;
+	default:
+		set_word(r, first + 7, b ? 0 : SIM_CONTENT_B);
+		set_word(r, first, b ? was - 1 : was + 1);
+	}
+	was = load(r, first);
+	if (was > r->ceiling[unit])
+		r->ceiling[unit] = was;
+}
+
 /* With the gate held. */
 static void store(struct sim_guest *g, struct sim_region *r, uint64_t unit, enum sim_writer by,
 		  uint64_t value)
@@ -248,6 +287,11 @@ static void store(struct sim_guest *g, struct sim_region *r, uint64_t unit, enum
 	if (r->flags & RJ_REGION_MARKED)
 		by = SIM_DEVICE;
 	pthread_mutex_lock(&r->lock);
+	if (r->freed[page] == SIM_GIVING_UP) {
+		pthread_mutex_unlock(&r->lock);
+		return;
+	}
+	r->freed[page] = SIM_IN_USE;
 	if (by == SIM_VCPU)
 		trace(&r->vcpu, page);
 	if (by == SIM_IO)
@@ -255,9 +299,13 @@ static void store(struct sim_guest *g, struct sim_region *r, uint64_t unit, enum
 	/*
 	 * The body first: who sees the generation in a copy that is cut short would see the body.
 	 */
-	atomic_store_explicit(&words[1 + value % (SIM_UNIT_WORDS - 1)], value,
-			      memory_order_relaxed);
-	advance(r, unit);
+	if (g->return_percent && value / 8 % 100 < g->return_percent) {
+		store_return(r, unit, value);
+	} else {
+		atomic_store_explicit(&words[8 + value % (SIM_UNIT_WORDS - 8)], value,
+				      memory_order_relaxed);
+		advance(r, unit);
+	}
 	pthread_mutex_unlock(&r->lock);
 	if (by == SIM_DEVICE && g->session)
 		rj_mark_dirty(g->session, r->number, unit * SIM_UNIT_BYTES + value % 100, 8);
@@ -296,6 +344,61 @@ void sim_guest_step(struct sim_guest *g, uint32_t n)
 	while (n-- && g->running &&
 	       atomic_fetch_sub_explicit(&g->budget, 1, memory_order_relaxed) > 0)
 		store_somewhere(g);
+	pthread_rwlock_unlock(&g->gate);
+	pthread_mutex_unlock(&g->step_lock);
+}
+
+static void give_up(struct sim_guest *g, uint32_t region, uint64_t page)
+{
+	struct sim_region *r = &g->region[region];
+	bool taken;
+
+	pthread_mutex_lock(&r->lock);
+	taken = r->freed[page] != SIM_IN_USE;
+	if (!taken)
+		r->freed[page] = g->balloon ? SIM_FREED : SIM_GIVING_UP;
+	pthread_mutex_unlock(&r->lock);
+	if (taken)
+		return;
+	if (g->balloon) {
+		if (g->generation && g->n_hints < SIM_MAX_HINTS)
+			g->hint[g->n_hints++] = (struct sim_hint){ region, page, g->generation };
+		return;
+	}
+	rj_mark_free(g->session, r->number, page * r->page_bytes, r->page_bytes, RJ_FREE_REPORTED);
+	pthread_mutex_lock(&r->lock);
+	r->freed[page] = SIM_FREED;
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* One of those under way, in no order. The VMM may have asked anew meanwhile. */
+static void hand_in(struct sim_guest *g)
+{
+	uint32_t which = (uint32_t)sim_below(&g->random, g->n_hints);
+	struct sim_hint h = g->hint[which];
+	const struct sim_region *r = &g->region[h.region];
+
+	g->hint[which] = g->hint[--g->n_hints];
+	rj_mark_free(g->session, r->number, h.page * r->page_bytes, r->page_bytes, h.generation);
+}
+
+void sim_guest_free_step(struct sim_guest *g)
+{
+	uint32_t region;
+
+	if (!g->free_percent || pthread_mutex_trylock(&g->step_lock))
+		return;
+	pthread_rwlock_rdlock(&g->gate);
+	if (g->running && g->session && sim_chance(&g->random, g->free_percent)) {
+		if (g->balloon && sim_chance(&g->random, g->generation ? 3 : 50))
+			rj_free_begin(g->session, &g->generation);
+		if (g->n_hints && sim_chance(&g->random, 50)) {
+			hand_in(g);
+		} else {
+			region = (uint32_t)sim_below(&g->random, g->n_regions);
+			give_up(g, region, sim_below(&g->random, g->region[region].n_pages));
+		}
+	}
 	pthread_rwlock_unlock(&g->gate);
 	pthread_mutex_unlock(&g->step_lock);
 }
@@ -352,6 +455,20 @@ int sim_guest_punch(struct sim_guest *g, uint32_t region, uint64_t unit, uint64_
 	return ret;
 }
 
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Nothing of anybody else's: zeros, or something that this guest had there once. */
+static bool is_of_guest(const struct sim_region *a, const struct sim_region *b, uint64_t unit)
+{
+	uint64_t first = unit * SIM_UNIT_WORDS, generation = load(b, first);
+	uint64_t most = max_u64(load(a, first), max_u64(a->ceiling[unit], a->floor[unit]));
+
+	return generation <= most && load(b, first + SIM_UNIT_WORDS - 1) != SIM_GARBAGE;
+}
+
 static bool region_equal(const struct sim_region *a, const struct sim_region *b, char *text,
 			 size_t text_bytes)
 {
@@ -359,6 +476,8 @@ static bool region_equal(const struct sim_region *a, const struct sim_region *b,
 		uint64_t unit = w / SIM_UNIT_WORDS, ga, gb;
 
 		if (load(a, w) == load(b, w))
+			continue;
+		if (a->freed[unit * SIM_UNIT_BYTES / a->page_bytes] && is_of_guest(a, b, unit))
 			continue;
 		ga = load(a, unit * SIM_UNIT_WORDS);
 		gb = load(b, unit * SIM_UNIT_WORDS);

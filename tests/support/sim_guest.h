@@ -53,8 +53,27 @@ struct sim_region {
 	uint32_t number;      /* in the session it is attached to */
 	pthread_mutex_t lock; /* makes a write one with its trace in the logs */
 	struct sim_log vcpu, io;
-	uint64_t *floor; /* generations go on from here where a unit was punched */
+	uint64_t *floor;   /* generations go on from here where a unit was punched */
+	uint64_t *ceiling; /* the highest generation a unit had; with returns only */
+	uint8_t *freed;	   /* enum sim_freed, of each page; under the lock */
 };
+
+/*
+ * A page that the guest gave up. What is in it does not matter any more, until it is written: then it is the
+ * guest's again.
+ */
+enum sim_freed {
+	SIM_IN_USE,
+	SIM_GIVING_UP, /* until the VMM has taken the hint: not used */
+	SIM_FREED,
+};
+
+/* A hint under way: the guest may have used the page again. */
+struct sim_hint {
+	uint32_t region;
+	uint64_t page, generation;
+};
+#define SIM_MAX_HINTS 64
 
 struct sim_guest {
 	uint32_t n_regions;
@@ -67,6 +86,16 @@ struct sim_guest {
 	struct sim_random random; /* of steps */
 	_Atomic int64_t budget;	  /* writes that steps may still make */
 	uint32_t hot_percent;	  /* of steps that hit a small set of units */
+	/*
+	 * Of steps that leave a unit as it was, bring an earlier content back, or make it zero. Generations do
+	 * not only grow then, and nobody can tell stale from newer before the end.
+	 */
+	uint32_t return_percent;
+	uint32_t free_percent; /* of sim_guest_free_step()s that do something */
+	bool balloon;	       /* hints by generation, late; else reported */
+	uint64_t generation;   /* from rj_free_begin() */
+	uint32_t n_hints;
+	struct sim_hint hint[SIM_MAX_HINTS];
 	_Atomic uint64_t n_writes;
 };
 
@@ -101,6 +130,8 @@ void sim_guest_write(struct sim_guest *g, uint32_t region, uint64_t unit, enum s
 		     uint64_t value);
 /* Up to n writes at random places, if it runs and the budget allows. */
 void sim_guest_step(struct sim_guest *g, uint32_t n);
+/* Give up a page, or hand in a hint that is under way. Not from a tracker, since a hint asks trackers. */
+void sim_guest_free_step(struct sim_guest *g);
 /* What saving device state does to guest RAM; the guest is paused. */
 void sim_guest_dirty_by_save(struct sim_guest *g, uint32_t n);
 
@@ -114,7 +145,10 @@ int sim_guest_punch(struct sim_guest *g, uint32_t region, uint64_t unit, uint64_
 		    void (*punched)(void *arg, uint32_t number, uint64_t offset, uint64_t len),
 		    void *arg);
 
-/* Are both the same? Else say in text where they differ, and how. */
+/*
+ * Are both the same? Else say in text where they differ, and how. Pages that the source's guest has given
+ * up hold zeros or something older of it.
+ */
 bool sim_guest_equal(struct sim_guest *source, struct sim_guest *destination, char *text,
 		     size_t text_bytes);
 

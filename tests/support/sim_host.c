@@ -33,6 +33,7 @@ static void fill_opts(const struct sim_host *h, struct rj_opts *o)
 	o->peer_timeout_ms = p->peer_timeout_ms ? p->peer_timeout_ms : 10000;
 	o->request_timeout_ms = p->request_timeout_ms ? p->request_timeout_ms : 20000;
 	o->outcome_keep_ms = p->outcome_keep_ms ? p->outcome_keep_ms : 1000;
+	o->filters = p->filters;
 }
 
 static void use_transport(struct sim_host *h)
@@ -54,7 +55,7 @@ static int add_region(struct sim_host *h, const struct sim_region *like)
 {
 	struct sim_region *r = sim_guest_add_region(h->guest, like->name, like->len_bytes,
 						    like->page_bytes, 0, sim_chance(&h->random, 30),
-						    true);
+						    !h->m->plan->zeroed);
 	struct rj_region desc;
 
 	rj_region_init(&desc);
@@ -63,6 +64,7 @@ static int add_region(struct sim_host *h, const struct sim_region *like)
 	desc.len_bytes = r->len_bytes;
 	desc.page_bytes = r->page_bytes;
 	desc.fd = r->fd;
+	desc.flags = h->m->plan->zeroed ? RJ_REGION_ZEROED : 0;
 	return rj_add_region(h->s, &desc, &r->number);
 }
 
@@ -125,6 +127,7 @@ static int open_source(struct sim_host *h, uint16_t port)
 	if (ret < 0)
 		return ret;
 	use_transport(h);
+	h->s->copy_always = h->m->plan->copy_always;
 	ret = rj_set_setup_blob(h->s, machine, sizeof(machine));
 	if (!ret)
 		ret = sim_guest_attach(h->guest, h->s, true);

@@ -62,6 +62,10 @@ static void set_up(struct sim_migration *m, struct sim_guest *source, const stru
 	if (plan->queue_pieces)
 		m->world->queue_pieces = plan->queue_pieces;
 	pthread_mutex_unlock(&m->world->lock);
+	source->return_percent = plan->return_percent;
+	source->free_percent = plan->free_percent;
+	source->balloon = plan->balloon;
+	source->generation = source->n_hints = 0;
 	m->was_running = sim_guest_is_running(source);
 	m->holds_lock[SIM_SOURCE] = true;
 	m->state = malloc(plan->state_bytes + 1);

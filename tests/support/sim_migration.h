@@ -73,6 +73,11 @@ struct sim_plan {
 	uint32_t queue_pieces; /* room on a lane; 0: by the seed */
 	uint32_t guest_units;  /* nonzero: one region of so many pages, more than it writes to */
 	bool lazy;	       /* the wire: see sim_world.h */
+	uint32_t filters;      /* enum rj_filter */
+	bool copy_always;      /* for them: whether or not it pays */
+	bool zeroed; /* the destination's memory is known to be zero; else it is not zero */
+	uint32_t return_percent, free_percent; /* of the guest, see sim_guest.h */
+	bool balloon;
 	/* More hooks for single tests; any may be NULL. */
 	void *arg;
 	void (*listening)(void *arg,

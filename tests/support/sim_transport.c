@@ -19,6 +19,7 @@ struct end {
 };
 
 struct lane {
+	void *staged;
 	struct end *end;
 	struct sim_link *link;
 	uint32_t number;
@@ -50,6 +51,13 @@ static int sim_create(const struct rji_transport_opts *o, struct rj_error *err,
 	end->is_destination = o->is_destination;
 	end->stop = o->stop;
 	end->peer_timeout_ms = o->peer_timeout_ms;
+	if (o->apply) {
+		end->world->apply = o->apply;
+		if (!end->world->applying && o->apply->create(&end->world->applying) < 0) {
+			free(end);
+			return rji_fail(err, -ENOMEM, "no memory to apply");
+		}
+	}
 	*tp_p = (struct rji_transport *)end;
 	return 0;
 }
@@ -350,22 +358,32 @@ static int post_piece(struct lane *lane, const struct sim_piece *p, struct rj_er
 	return 0;
 }
 
-static int post_extent(struct lane *lane, const struct rji_extent *e, struct rj_error *err)
+static int check_extent(const struct sim_world *w, const struct rji_extent *e, struct rj_error *err)
+{
+	if (e->region < w->source.table.n &&
+	    (e->offset_bytes + e->len_bytes) / SIM_UNIT_BYTES <= n_units(&w->source, e->region))
+		return 0;
+	return rji_fail(err, RJ_E_LANE, "an extent beyond region %u", e->region);
+}
+
+/* from NULL: from guest memory. */
+static int post_extent(struct lane *lane, const struct rji_extent *e, const uint64_t *from,
+		       struct rj_error *err)
 {
 	struct sim_world *w = lane->end->world;
 	uint64_t unit = e->offset_bytes / SIM_UNIT_BYTES,
 		 end = unit + e->len_bytes / SIM_UNIT_BYTES;
-	int ret = 0;
+	int ret = check_extent(w, e, err);
 
-	if (e->region >= w->source.table.n || end > n_units(&w->source, e->region))
-		return rji_fail(err, RJ_E_LANE, "an extent beyond region %u", e->region);
 	while (!ret && unit < end) {
 		uint64_t n = 1 + sim_below(&w->random, SIM_PIECE_UNITS);
 		struct sim_piece p = { .region = e->region,
 				       .first_unit = unit,
+				       .from = from,
 				       .n_units = (uint32_t)(n < end - unit ? n : end - unit) };
 
 		ret = post_piece(lane, &p, err);
+		from = from ? from + p.n_units * SIM_UNIT_WORDS : NULL;
 		unit += p.n_units;
 	}
 	return ret;
@@ -379,7 +397,63 @@ static int sim_post(struct rji_lane *lane_, const struct rji_extent *e, uint32_t
 
 	pthread_mutex_lock(&lane->end->world->lock);
 	for (uint32_t i = 0; !ret && i < n; i++)
-		ret = post_extent(lane, &e[i], err);
+		ret = post_extent(lane, &e[i], NULL, err);
+	pthread_mutex_unlock(&lane->end->world->lock);
+	return ret;
+}
+
+static void *sim_staging(struct rji_lane *lane_, size_t len_bytes)
+{
+	struct lane *lane = to_lane(lane_);
+
+	if (!lane->staged)
+		lane->staged = malloc(len_bytes);
+	return lane->staged;
+}
+
+static int sim_post_staged(struct rji_lane *lane_, const struct rji_extent *e,
+			   const void *const *from, uint32_t n, struct rj_error *err)
+{
+	struct lane *lane = to_lane(lane_);
+	int ret = 0;
+
+	pthread_mutex_lock(&lane->end->world->lock);
+	for (uint32_t i = 0; !ret && i < n; i++)
+		ret = post_extent(lane, &e[i], from[i], err);
+	pthread_mutex_unlock(&lane->end->world->lock);
+	return ret;
+}
+
+static int post_change(struct lane *lane, const struct rji_coded *c, struct rj_error *err)
+{
+	struct sim_piece p = { .region = c->extent.region,
+			       .first_unit = c->extent.offset_bytes / SIM_UNIT_BYTES,
+			       .n_units = c->extent.len_bytes / SIM_UNIT_BYTES,
+			       .coded = *c };
+	int ret = check_extent(lane->end->world, &c->extent, err);
+
+	if (ret < 0)
+		return ret;
+	p.data = malloc(c->len_bytes + 1);
+	assert(p.data);
+	if (c->len_bytes)
+		memcpy(p.data, c->bytes, c->len_bytes);
+	p.coded.bytes = NULL;
+	ret = post_piece(lane, &p, err);
+	if (ret < 0)
+		free(p.data);
+	return ret;
+}
+
+static int sim_post_coded(struct rji_lane *lane_, const struct rji_coded *c, uint32_t n,
+			  struct rj_error *err)
+{
+	struct lane *lane = to_lane(lane_);
+	int ret = 0;
+
+	pthread_mutex_lock(&lane->end->world->lock);
+	for (uint32_t i = 0; !ret && i < n; i++)
+		ret = post_change(lane, &c[i], err);
 	pthread_mutex_unlock(&lane->end->world->lock);
 	return ret;
 }
@@ -466,6 +540,7 @@ static void sim_close(struct rji_lane **lane_p)
 	}
 	pthread_cond_broadcast(&w->changed);
 	pthread_mutex_unlock(&w->lock);
+	free(lane->staged);
 	free(lane);
 	*lane_p = NULL;
 }
@@ -487,6 +562,10 @@ const struct rji_transport_ops sim_transport = {
 	.withdraw = sim_withdraw,
 	.connect = sim_connect,
 	.post = sim_post,
+	.staging = sim_staging,
+	.post_staged = sim_post_staged,
+	.codings = 1u << RJI_CODING_ZEROS | 1u << RJI_CODING_XBZRLE | 1u << RJI_CODING_ZSTD,
+	.post_coded = sim_post_coded,
 	.drain = sim_drain,
 	.fence = sim_fence,
 	.cut = sim_cut,

@@ -125,11 +125,17 @@ static void read_piece(struct sim_world *w, struct sim_link *l, uint32_t which)
 {
 	struct sim_piece p = l->posted[which];
 
+	l->posted[which] = l->posted[--l->n_posted];
+	if (p.coded.coding) {
+		l->read[l->n_read++] = p;
+		return;
+	}
 	p.data = malloc((size_t)p.n_units * SIM_UNIT_BYTES);
 	assert(p.data);
-	for (uint32_t i = 0; i < p.n_units; i++)
+	for (uint32_t i = 0; i < p.n_units && !p.from; i++)
 		read_unit(w, p.region, p.first_unit + i, p.data + i * SIM_UNIT_WORDS);
-	l->posted[which] = l->posted[--l->n_posted];
+	if (p.from)
+		memcpy(p.data, p.from, (size_t)p.n_units * SIM_UNIT_BYTES);
 	l->read[l->n_read++] = p;
 }
 
@@ -157,7 +163,8 @@ static void place_unit(struct sim_world *w, const struct sim_piece *p, uint32_t 
 	sim_word *words = unit_words(&w->destination.table.region[p->region], p->first_unit + i);
 	uint64_t there = atomic_load_explicit(&words[0], memory_order_relaxed);
 
-	if (there > from[0] && from[0]) /* 0: a hole was punched */
+	if (there > from[0] && from[0] /* 0: a hole was punched */ &&
+	    !(w->guest && w->guest->return_percent))
 		sim_world_blame(w,
 				"unit %" PRIu64 " of region %u: generation %" PRIu64
 				" placed over %" PRIu64,
@@ -168,9 +175,28 @@ static void place_unit(struct sim_world *w, const struct sim_piece *p, uint32_t 
 		w->source.in_flight[p->region][p->first_unit + i]--;
 }
 
+static void apply(struct sim_world *w, const struct sim_piece *p)
+{
+	char *host = w->destination.table.region[p->region].host;
+	struct rj_error err;
+
+	rji_error_init(&err);
+	if (!w->apply)
+		sim_world_blame(w, "a coded change that was not agreed on");
+	else if (w->apply->apply(w->applying, p->coded.coding, p->data, p->coded.len_bytes,
+				 host + p->first_unit * SIM_UNIT_BYTES, p->n_units * SIM_UNIT_BYTES,
+				 &err) < 0)
+		sim_world_blame(w, "%s", err.text);
+	for (uint32_t i = 0; w->source.in_flight[p->region] && i < p->n_units; i++)
+		w->source.in_flight[p->region][p->first_unit + i]--;
+}
+
 static void place(struct sim_world *w, struct sim_piece *p)
 {
-	if (may_place(w, p)) {
+	if (p->coded.coding && may_place(w, p)) {
+		apply(w, p);
+		w->n_placed++;
+	} else if (may_place(w, p)) {
 		for (uint32_t i = 0; i < p->n_units; i++)
 			place_unit(w, p, i);
 		w->n_placed++;
@@ -286,6 +312,8 @@ static void *wire_thread(void *arg)
 		pthread_mutex_unlock(&w->lock);
 		if (guest)
 			sim_guest_step(w->guest, 1);
+		if (w->guest)
+			sim_guest_free_step(w->guest);
 		pthread_mutex_lock(&w->lock);
 	}
 	pthread_mutex_unlock(&w->lock);
@@ -334,6 +362,8 @@ void sim_world_destroy(struct sim_world **w_p)
 		free(w->link[i].read);
 	}
 	free(w->orphans);
+	if (w->applying)
+		w->apply->destroy(&w->applying);
 	sim_end_memory_free(&w->source);
 	sim_end_memory_free(&w->destination);
 	pthread_cond_destroy(&w->work);

@@ -37,7 +37,9 @@ struct sim_piece {
 	uint32_t region;
 	uint64_t first_unit;
 	uint32_t n_units;
-	uint64_t *data; /* read, not yet placed */
+	uint64_t *data;		/* read, not yet placed */
+	const uint64_t *from;	/* not read yet, from a copy; NULL: from guest memory */
+	struct rji_coded coded; /* coding 0: it is none; its bytes are data */
 };
 
 /* On the wire when the source closed its end: may come down as long as the destination has its own. */
@@ -87,6 +89,8 @@ struct sim_world {
 	bool stalled; /* the network carries nothing */
 	bool lazy; /* it touches nothing of a lane before a fence, a drain or want of room asks */
 	uint64_t n_placed;
+	const struct rji_apply_ops *apply; /* the destination's */
+	void *applying;
 	uint64_t cut_after; /* placed pieces; then cut_link is cut. 0: never */
 	uint32_t cut_link;
 	char violation[256];
