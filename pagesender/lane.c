@@ -241,6 +241,7 @@ static int send_copies(struct rji_lane_sender *lane, const struct rji_span *span
 	int ret = lf->how == lane->packing ? 0 : post_stage(lane);
 
 	lane->packing = lf->how;
+	lf->stage->packs = lf->how == RJI_SHRINK_ALL;
 	while (!ret && !rji_stage_span(lf->stage, r, span, lf->copy, lf->want_old))
 		ret = post_stage(lane);
 	if (!ret && lf->how == RJI_SHRINK_PIECE) {

@@ -29,12 +29,19 @@ struct rji_filter_account {
 	uint64_t saved_bytes, cost_ns, came, applied;
 };
 
+/* The lanes share the line: what is 0 is not added. */
+static inline void rji_figure_add(_Atomic uint64_t *figure, uint64_t n)
+{
+	if (n)
+		atomic_fetch_add_explicit(figure, n, memory_order_relaxed);
+}
+
 static inline void rji_figures_add(struct rji_filter_figures *f, const struct rji_filter_account *a)
 {
-	atomic_fetch_add_explicit(&f->saved_bytes, a->saved_bytes, memory_order_relaxed);
-	atomic_fetch_add_explicit(&f->cost_ns, a->cost_ns, memory_order_relaxed);
-	atomic_fetch_add_explicit(&f->came, a->came, memory_order_relaxed);
-	atomic_fetch_add_explicit(&f->applied, a->applied, memory_order_relaxed);
+	rji_figure_add(&f->saved_bytes, a->saved_bytes);
+	rji_figure_add(&f->cost_ns, a->cost_ns);
+	rji_figure_add(&f->came, a->came);
+	rji_figure_add(&f->applied, a->applied);
 }
 
 /* A moving average of what a page costs. */

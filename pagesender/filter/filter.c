@@ -400,7 +400,7 @@ void rji_lane_filter_tell(struct rji_lane_filter *lf)
 	for (int i = 0; i < RJ_N_FILTERS; i++)
 		tell(lf, i, &lf->account[i]);
 	tell_kinds(lf, lf->kinds);
-	atomic_fetch_add_explicit(&lf->f->cleared_pages, lf->cleared, memory_order_relaxed);
+	rji_figure_add(&lf->f->cleared_pages, lf->cleared);
 	lf->cleared = 0;
 	if (!lf->stage)
 		return;

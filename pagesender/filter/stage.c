@@ -9,8 +9,12 @@
 
 #define PAGE_BYTES RJI_OLD_PAGE_BYTES
 
-/* A difference that is longer goes out as a page, which the destination places without a thought. */
+/*
+ * A difference that is longer goes out as a page, which the destination places without a thought; or compressed, which
+ * makes a quarter of most pages.
+ */
 #define MAX_DELTA_BYTES (PAGE_BYTES / 2)
+#define MAX_DELTA_OR_PACKED_BYTES (PAGE_BYTES / 4)
 
 /* Shorter by a sixteenth at least, or it is not worth decompressing. */
 #define MAX_PACKED_BYTES(len) ((len) - (len) / 16)
@@ -65,7 +69,7 @@ static int add_delta(struct rji_stage *st, struct rji_old_page *old, const struc
 	if (!copy)
 		return 0;
 	len = rji_xbzrle_encode(copy, p->copy, PAGE_BYTES, st->codes + st->codes_used,
-				MAX_DELTA_BYTES);
+				st->packs ? MAX_DELTA_OR_PACKED_BYTES : MAX_DELTA_BYTES);
 	if (len <= 0)
 		return 1;
 	add_coded(st, &p->e, RJI_CODING_XBZRLE, (uint32_t)len);

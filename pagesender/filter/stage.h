@@ -26,6 +26,7 @@
 struct rji_stage {
 	struct rji_same *same;	   /* NULL: nothing is remembered */
 	struct rji_old_pages *old; /* NULL: no differences */
+	bool packs;		   /* what is put in now is going to be compressed */
 	struct rji_zstd *zstd;	   /* NULL: no compression */
 	const uint64_t
 		*first_number; /* by region: of its first page, among all of the guest's, for old */
