@@ -114,10 +114,14 @@ static int create(const struct guest_opts *o, bool empty, struct guest **g_p, ch
 	if (o->lazy)
 		catch_lost_pages();
 	ret = g->ops->create(g, empty, why, why_bytes);
+	if (!ret && o->kind != GUEST_MARKED)
+		guest_hints_init(g, empty);
 	if (!ret && empty && o->prefault)
 		ret = guest_memory_populate(&g->mem, why, why_bytes);
 	if (!ret)
 		ret = start_tickers(g, why, why_bytes);
+	if (!ret)
+		ret = guest_hints_start(g, why, why_bytes);
 	if (ret) {
 		guest_destroy(&g);
 		return ret;
@@ -143,6 +147,7 @@ void guest_destroy(struct guest **g_p)
 	if (!g)
 		return;
 	*g_p = NULL;
+	guest_hints_fini(g);
 	for (uint32_t i = 0; i < g->n_tickers; i++)
 		ticker_fini(&g->tickers[i].t);
 	rj_tracker_destroy(&g->tracker);
@@ -191,6 +196,7 @@ static void set_session(struct guest *g, struct rj_session *s)
 {
 	pthread_rwlock_wrlock(&g->marking);
 	g->session = s;
+	guest_hints_forget(g);
 	pthread_rwlock_unlock(&g->marking);
 }
 
@@ -250,7 +256,7 @@ const char *guest_tracking(const struct guest *g)
 
 int guest_run(struct guest *g)
 {
-	int ret = 0;
+	int ret = guest_hints_run(g);
 
 	g->untouched = false;
 	for (uint32_t i = 0; i < g->n_tickers && !ret; i++)
@@ -268,6 +274,7 @@ int guest_pause(struct guest *g)
 		ticker_ask_stop(&g->tickers[i].t);
 	for (uint32_t i = 0; i < g->n_tickers; i++)
 		was |= ticker_pause(&g->tickers[i].t);
+	guest_hints_pause(g);
 	return was ? RJ_WAS_RUNNING : RJ_WAS_PAUSED;
 }
 
@@ -296,6 +303,7 @@ int guest_save(struct guest *g, struct rj_session *s)
 	guest_state_init(&st);
 	guest_state_put(&st, TAG_GUEST, &counter, sizeof(counter));
 	guest_device_save(g, &st);
+	guest_hints_save(g, &st);
 	ret = g->ops->save(g, &st);
 	if (!ret)
 		ret = guest_state_write(&st, (uint16_t)g->o.kind, s);
@@ -310,6 +318,8 @@ static int load(struct guest *g, struct guest_state *st, char *why, size_t why_b
 
 	if (!ret)
 		ret = guest_device_load(g, st, why, why_bytes);
+	if (!ret)
+		ret = guest_hints_load(g, st, why, why_bytes);
 	if (!ret)
 		ret = g->ops->load(g, st, why, why_bytes);
 	if (!ret)
@@ -336,11 +346,14 @@ uint64_t guest_counter(const struct guest *g)
 
 int guest_check(const struct guest *g, char *why, size_t why_bytes)
 {
+	int ret;
+
 	if (g->broken[0]) {
 		snprintf(why, why_bytes, "%s", g->broken);
 		return -EIO;
 	}
-	return g->ops->check(g, why, why_bytes);
+	ret = g->ops->check(g, why, why_bytes);
+	return ret ? ret : guest_hints_check(g, why, why_bytes);
 }
 
 void guest_beats(const struct guest *g, struct guest_beats *b)

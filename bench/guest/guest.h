@@ -24,7 +24,16 @@
 
 enum guest_kind { GUEST_KVM, GUEST_SYNTHETIC, GUEST_MARKED };
 
-enum workload_kind { WORKLOAD_IDLE, WORKLOAD_UNIFORM, WORKLOAD_HOT, WORKLOAD_SWEEP };
+enum workload_kind {
+	WORKLOAD_IDLE,
+	WORKLOAD_UNIFORM,
+	WORKLOAD_HOT,
+	WORKLOAD_SWEEP,
+	WORKLOAD_SAME,	 /* writes what is there already */
+	WORKLOAD_ABA,	 /* toggles a page between two contents */
+	WORKLOAD_SPARSE, /* writes change_bytes, spread over the page */
+	N_WORKLOADS,
+};
 
 /*
  * What the guest does: rate is bytes of pages dirtied per second (pages × 4096); hot_bytes is the
@@ -34,11 +43,12 @@ struct guest_workload {
 	enum workload_kind kind;
 	uint64_t rate_bytes_per_s;
 	uint64_t hot_bytes;
+	uint32_t change_bytes; /* WORKLOAD_SPARSE: 8 to 4096, a power of two */
 };
 
 /*
- * "idle", "uniform:RATE", "hot:BYTES:RATE", "sweep:RATE", sizes with K, M, G, T. 0, or -EINVAL with
- * a one-line why.
+ * "idle", "uniform:RATE", "hot:BYTES:RATE", "sweep:RATE", "same:RATE", "aba:RATE",
+ * "sparse:BYTES:RATE", sizes with K, M, G, T. 0, or -EINVAL with a one-line why.
  */
 int guest_parse_workload(const char *text, struct guest_workload *w, char *why, size_t why_bytes);
 
@@ -47,6 +57,17 @@ enum guest_memory_kind {
 	GUEST_MEMORY_SHARED,  /* a memfd */
 	GUEST_MEMORY_PRIVATE, /* anonymous, without transparent huge pages */
 	GUEST_MEMORY_HUGE,    /* anonymous, with transparent huge pages, as QEMU's default is */
+	GUEST_MEMORY_HUGETLB, /* a memfd of reserved huge pages of 2 MiB */
+};
+
+/*
+ * How the guest tells its VMM which pages are free, and the VMM the session. See guest_hints.h.
+ */
+enum guest_hinting {
+	GUEST_HINTS_NONE,
+	GUEST_HINTS_REPORTING, /* a page is not used again before the VMM has taken the report */
+	GUEST_HINTS_BALLOON,   /* hints carry a generation, and pages are used again at any time */
+	N_GUEST_HINTS,
 };
 
 /* NUMA nodes, by the kernel's numbers, each with an equal part of guest RAM; none: not bound. */
@@ -68,7 +89,14 @@ struct guest_opts {
 	uint64_t seed;
 	bool fill_all;	/* no zero pages among those that are filled at first */
 	bool fill_none; /* kvm: nothing is, and memory is there only where the guest writes it */
-	uint64_t used_bytes; /* what is filled at first, from the start of RAM, MiBs; 0: all */
+	bool fill_text; /* with words, as text has, instead of random numbers */
+	/*
+	 * RAM from its start: what the guest uses and writes, MiBs, 0: all that follows leave; what
+	 * is free and holds old content; zeros that were written; and what was never touched.
+	 */
+	uint64_t used_bytes, free_bytes, zero_bytes;
+	enum guest_hinting hints;
+	uint64_t reuse_bytes_per_s; /* free pages that are taken into use, and later freed again */
 	enum guest_memory_kind memory;
 	struct guest_nodes nodes;   /* of this side; not in the description */
 	enum guest_tracker tracker; /* of this side; not in the description */
@@ -84,6 +112,17 @@ struct guest_beats {
 	uint64_t gap_max_ns;
 	uint64_t gap_p99_ns;
 };
+
+/* What is free, and what became of the hints, in this process. */
+struct guest_free_figures {
+	uint64_t free_pages; /* now; paused */
+	uint64_t n_hints, hinted_pages;
+	uint64_t taken_pages;	/* by rj_mark_free()'s answers */
+	uint64_t refused_hints; /* by rj_mark_free(): of a generation that is void */
+};
+
+/* Options that a guest can be made of? 0, or -EINVAL with a one-line why. */
+int guest_opts_check(const struct guest_opts *o, char *why, size_t why_bytes);
 
 struct guest;
 
@@ -145,6 +184,21 @@ uint64_t guest_counter(const struct guest *g);
  * with why naming the first bad page.
  */
 int guest_check(const struct guest *g, char *why, size_t why_bytes);
+
+/*
+ * Source, once the session sends: have the guest tell which pages are free, all of them and from
+ * then on each that becomes so. Any thread, does not wait.
+ */
+void guest_ask_hints(struct guest *g);
+
+/*
+ * Paused: may this page, by its number in RAM, hold zeros or something older, since it is free and
+ * the VMM was told so? guest_check() sees that it is nothing else.
+ */
+bool guest_page_is_free(const struct guest *g, uint64_t page);
+void guest_free_figures(const struct guest *g, struct guest_free_figures *f);
+/* Paused: how many of the free pages hold zeros. */
+uint64_t guest_free_zero_pages(const struct guest *g);
 
 /* So far, since creation. */
 void guest_beats(const struct guest *g, struct guest_beats *b);

@@ -7,6 +7,7 @@
 
 #include "bench/guest/guest.h"
 #include "bench/guest/guest_device.h"
+#include "bench/guest/guest_hints.h"
 #include "bench/guest/guest_memory.h"
 #include "bench/guest/guest_pattern.h"
 #include "bench/guest/guest_state.h"
@@ -66,6 +67,7 @@ struct guest {
 	bool tracked_by_marks;
 
 	struct guest_device dev;
+	struct guest_hints hints;
 	atomic_uint_fast64_t counter;
 	char broken[256]; /* why a ticker gave up; "" */
 	uint32_t n_tickers;
@@ -75,8 +77,5 @@ struct guest {
 
 /* rj_mark_dirty(), offset in mem; with marking held. */
 void guest_mark(struct guest *g, uint64_t offset, uint64_t len_bytes);
-
-/* Options that a guest can be made of? 0, or -EINVAL with why. */
-int guest_opts_check(const struct guest_opts *o, char *why, size_t why_bytes);
 
 #endif

@@ -13,6 +13,10 @@
 #define ALIGN_BYTES (2ull << 20)
 #define MIB ((uint64_t)1 << 20)
 
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB (21u << 26)
+#endif
+
 /* MemAvailable of /proc/meminfo, in bytes; UINT64_MAX if it cannot be told. */
 static uint64_t available_bytes(void)
 {
@@ -73,9 +77,10 @@ static int map_at(struct guest_memory *m, uint64_t len_bytes, int flags, int fd,
 	return 0;
 }
 
-static int map_shared(struct guest_memory *m, uint64_t len_bytes, char *why, size_t why_bytes)
+static int map_shared(struct guest_memory *m, uint64_t len_bytes, unsigned int flags, char *why,
+		      size_t why_bytes)
 {
-	int fd = memfd_create("guest-ram", MFD_CLOEXEC), ret;
+	int fd = memfd_create("guest-ram", MFD_CLOEXEC | flags), ret;
 
 	if (fd < 0 || ftruncate(fd, (off_t)len_bytes)) {
 		ret = no_memory(len_bytes, why, why_bytes);
@@ -86,6 +91,20 @@ static int map_shared(struct guest_memory *m, uint64_t len_bytes, char *why, siz
 	ret = map_at(m, len_bytes, MAP_SHARED, fd, why, why_bytes);
 	if (ret)
 		close(fd);
+	return ret;
+}
+
+static int map_hugetlb(struct guest_memory *m, uint64_t len_bytes, char *why, size_t why_bytes)
+{
+	int ret = map_shared(m, len_bytes, MFD_HUGETLB | MFD_HUGE_2MB, why, why_bytes);
+	uint64_t n = len_bytes / ALIGN_BYTES;
+
+	if (ret < 0)
+		snprintf(why, why_bytes,
+			 "no %" PRIu64
+			 " huge pages of 2 MiB for guest RAM: %s; reserve them, as by "
+			 "sysctl vm.nr_hugepages=%" PRIu64,
+			 n, strerrordesc_np(-ret), n);
 	return ret;
 }
 
@@ -126,7 +145,9 @@ static int bind_to_nodes(const struct guest_memory *m, const struct guest_nodes 
 static int map_kind(struct guest_memory *m, const struct guest_opts *o, char *why, size_t why_bytes)
 {
 	if (o->memory == GUEST_MEMORY_SHARED)
-		return map_shared(m, o->size_bytes, why, why_bytes);
+		return map_shared(m, o->size_bytes, 0, why, why_bytes);
+	if (o->memory == GUEST_MEMORY_HUGETLB)
+		return map_hugetlb(m, o->size_bytes, why, why_bytes);
 	return map_private(m, o->size_bytes, o->memory == GUEST_MEMORY_HUGE, why, why_bytes);
 }
 
@@ -138,7 +159,7 @@ int guest_memory_alloc(struct guest_memory *m, const struct guest_opts *o, char 
 
 	if (o->fill_none)
 		return guest_memory_reserve(m, o->size_bytes, why, why_bytes);
-	if (o->size_bytes > available) {
+	if (o->size_bytes > available && o->memory != GUEST_MEMORY_HUGETLB) {
 		snprintf(why, why_bytes,
 			 "a guest of %" PRIu64 " MiB does not fit: this machine has %" PRIu64
 			 " MiB available; take a smaller size, or --guest marked",

@@ -22,8 +22,9 @@
  * two slots and two regions.
  *
  *   0x1000    control page: writes, beats        0x80000   device status page
- *   0x2000    payload                            0x100000  device buffers
- *   0x4000    page tables                        0x200000  the workload's area, to the end
+ *   0x2000    payload                            0x90000   hints of free pages
+ *   0x4000    page tables                        0x100000  device buffers
+ *                                                0x200000  the workload's area, to the end
  *
  * The vCPU's thread is a ticker. The payload asks through a port how many pages to write, and the
  * answer waits for the next tick; a tick's pages come in chunks of about 0.3 ms, so that a pause
@@ -31,7 +32,7 @@
  * is needed to get it out.
  */
 
-#define CONTROL 0x1000ull
+#define CONTROL ((uint64_t)GUEST_CONTROL)
 #define PAYLOAD 0x2000ull
 #define TABLES 0x4000ull
 #define LOW_END (3ull << 30)
@@ -228,8 +229,21 @@ static size_t payload_bytes(void)
 	return (size_t)(guest_payload_end - guest_payload_start);
 }
 
+/* How payload.S is to write a page. */
+static uint64_t mode_of(const struct guest_workload *w)
+{
+	if (w->kind == WORKLOAD_SPARSE)
+		return GUEST_PAGE_BYTES / w->change_bytes * 8;
+	return w->kind == WORKLOAD_SAME	 ? PAYLOAD_SAME
+	       : w->kind == WORKLOAD_ABA ? PAYLOAD_ABA
+					 : PAYLOAD_PLAIN;
+}
+
 static void write_low_ram(struct guest *g)
 {
+	uint64_t *control = (uint64_t *)(g->mem.host + CONTROL);
+
+	control[HINT_MODE] = mode_of(&g->o.workload);
 	for (uint64_t i = 0; i < n_table_words(g->o.size_bytes); i++)
 		*table_at(g, i) = table_word(g->o.size_bytes, i);
 	memcpy(g->mem.host + PAYLOAD, guest_payload_start, payload_bytes());
@@ -446,21 +460,25 @@ static int kvm_tick(void *arg, struct ticker *t, uint64_t n_pages)
 	struct guest_ticker *gt = arg;
 	struct guest *g = gt->g;
 	struct kvm_guest *k = g->priv;
+	uint32_t n_take = guest_hints_of_tick(g);
 	int ret = k->at_tick ? 0 : run_to_tick(g, k);
 	bool last = false;
 
 	while (!ret && !last) {
 		uint64_t n = n_pages < k->chunk ? n_pages : k->chunk, start_ns = guest_now_ns();
+		uint32_t take = n_take ? PAYLOAD_TAKE : 0;
 
 		if (ticker_must_stop(t))
 			return 1;
-		last = n == n_pages;
-		answer(k, (uint32_t)n | (last ? PAYLOAD_LAST : 0));
+		n_take -= n_take ? 1 : 0;
+		last = n == n_pages && !n_take;
+		answer(k, (uint32_t)n | take | (last ? PAYLOAD_LAST : 0));
 		ret = run_to_tick(g, k);
-		adapt_chunk(k, n, guest_now_ns() - start_ns);
+		if (!take)
+			adapt_chunk(k, n, guest_now_ns() - start_ns);
 		n_pages -= n;
 	}
-	atomic_store_explicit(&g->counter, control_word(g, 1), memory_order_relaxed);
+	atomic_store_explicit(&g->counter, control_word(g, HINT_BEATS), memory_order_relaxed);
 	return ret;
 }
 
@@ -516,11 +534,12 @@ static int check_low_ram(const struct guest *g, const struct kvm_regs *regs, cha
 				 (uint64_t)((TABLES + i * 8) / GUEST_PAGE_BYTES));
 			return -EIO;
 		}
-	if (control_word(g, 0) != regs->r9 || control_word(g, 1) != regs->r8) {
+	if (control_word(g, HINT_WRITES) != regs->r9 || control_word(g, HINT_BEATS) != regs->r8 ||
+	    control_word(g, HINT_MODE) != mode_of(&g->o.workload)) {
 		snprintf(why, why_bytes,
 			 "page 1, the guest's counters, is stale or lost: beat %" PRIu64
 			 ", the vCPU is at %" PRIu64,
-			 control_word(g, 1), (uint64_t)regs->r8);
+			 control_word(g, HINT_BEATS), (uint64_t)regs->r8);
 		return -EIO;
 	}
 	return 0;

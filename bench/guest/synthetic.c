@@ -52,15 +52,29 @@ static void synthetic_destroy(struct guest *g)
 		munmap(g->dev.ram, GUEST_LOW_BYTES);
 }
 
-/* Without one, every write is marked. */
+/* Without one, every write is marked: userfaultfd tracks huge pages whole, and these are 4 KiB. */
 static int synthetic_track(struct guest *g, char *why, size_t why_bytes)
 {
-	if (rj_uffd_wp_create(&g->tracker) < 0)
+	if (g->o.memory == GUEST_MEMORY_HUGETLB || rj_uffd_wp_create(&g->tracker) < 0)
 		g->tracker = NULL;
 	return 0;
 }
 
-/* It races with whoever reads guest RAM to send it, as guests do. */
+/* Write s. It races with whoever reads guest RAM to send it, as guests do. payload.S does the same. */
+__attribute__((no_sanitize("thread"))) static void write_page(const struct guest_workload *w,
+							      volatile uint64_t *words, uint64_t s)
+{
+	switch (w->kind) {
+	case WORKLOAD_SAME: words[0] = words[0]; break;
+	case WORKLOAD_ABA: words[0] ^= GUEST_MIX_1; break;
+	case WORKLOAD_SPARSE:
+		for (uint32_t i = 0; i < GUEST_PAGE_WORDS; i += GUEST_PAGE_BYTES / w->change_bytes)
+			words[i] = s;
+		break;
+	default: words[0] = s; break;
+	}
+}
+
 __attribute__((no_sanitize("thread"))) static void write_chunk(struct guest_ticker *gt, uint64_t n)
 {
 	struct guest *g = gt->g;
@@ -70,7 +84,8 @@ __attribute__((no_sanitize("thread"))) static void write_chunk(struct guest_tick
 	for (uint64_t end = gt->done + n; gt->done < end;) {
 		uint64_t page = guest_page_of(&gt->writes, ++gt->done);
 
-		*(volatile uint64_t *)(g->mem.host + page * GUEST_PAGE_BYTES) = gt->done;
+		write_page(&g->o.workload,
+			   (volatile uint64_t *)(g->mem.host + page * GUEST_PAGE_BYTES), gt->done);
 		if (mark)
 			guest_mark(g, page * GUEST_PAGE_BYTES, GUEST_PAGE_BYTES);
 	}
@@ -92,6 +107,11 @@ static int synthetic_tick(void *arg, struct ticker *t, uint64_t n_pages)
 	}
 	if (gt->number)
 		return 0;
+	if (gt->g->hints.area.n) {
+		pthread_rwlock_rdlock(&gt->g->marking);
+		guest_hints_tick(gt->g, guest_hints_of_tick(gt->g));
+		pthread_rwlock_unlock(&gt->g->marking);
+	}
 	beat = atomic_fetch_add(&gt->g->counter, 1) + 1;
 	if (beat % 4 == 0)
 		guest_device_ring(gt->g);

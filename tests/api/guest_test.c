@@ -12,6 +12,10 @@
 
 /* The guests on their own: no session moves them, this file does. */
 
+#define FREE_FIRST (16ul << 20)
+#define FREE_BYTES (24ul << 20)
+#define FREE_BLOCKS 16u
+
 static char why[512];
 
 #define CHECK(x)                                                                                   \
@@ -209,7 +213,7 @@ static void move(enum guest_kind kind, const char *workload, uint64_t size_bytes
 	CHECK(guest_check(b, why, sizeof(why)) == 0);
 	CHECK(guest_counter(b) == counter);
 	page = first_written(a, old, 512, size_bytes / 4096);
-	CHECK(strcmp(workload, "idle") == 0 || page);
+	CHECK(strcmp(workload, "idle") == 0 || strcmp(workload, "same:20M") == 0 || page);
 	if (page)
 		check_loss(b, old + page * 4096, page);
 	page = first_written(a, old, 0x100, 0x200); /* the device's buffers */
@@ -304,16 +308,125 @@ static void too_big(void)
 	printf("%s\n", why);
 }
 
+/* What the guest's VMM tells the session. */
+static struct {
+	const struct guest *g;
+	enum guest_hinting hints;
+	uint64_t n, pages, told_at_once, taken_meanwhile;
+} told;
+
+/* Slow now and then, for the guest to take the page meanwhile, if it does not wait. */
+static int mark_free(uint32_t region, uint64_t offset, uint64_t len_bytes, uint64_t generation)
+{
+	const volatile uint64_t *words = (uint64_t *)(page_at(told.g, 0) + offset);
+	uint64_t was = words[0];
+
+	CHECK(region == 0 && offset >= FREE_FIRST && offset + len_bytes <= FREE_FIRST + FREE_BYTES);
+	CHECK(told.hints == GUEST_HINTS_REPORTING ? generation == RJ_FREE_REPORTED
+						  : generation && generation == fake.generation);
+	if (++told.n % 16 == 0)
+		usleep(2000);
+	told.pages += len_bytes / 4096;
+	told.told_at_once += len_bytes > 4096;
+	told.taken_meanwhile += words[0] != was;
+	return (int)(len_bytes / 4096);
+}
+
+/* Free pages may hold zeros or anything older there, and nothing else; pages in use may not. */
+static void check_free_contents(struct guest *b)
+{
+	uint64_t first = FREE_FIRST / 4096, end = first + FREE_BYTES / 4096, n = 0, in_use = 0;
+	char other[4096];
+
+	memset(other, 0x5a, sizeof(other));
+	for (uint64_t p = first; p < end; p++) {
+		char content[4096];
+		bool is_free = guest_page_is_free(b, p);
+
+		memcpy(content, page_at(b, p), 4096);
+		if (is_free ? n++ % 500 : in_use++ % 20)
+			continue;
+		memcpy(page_at(b, p), other, 4096);
+		CHECK(guest_check(b, why, sizeof(why)) == -EIO);
+		memset(page_at(b, p), 0, 4096);
+		CHECK(guest_check(b, why, sizeof(why)) == (is_free ? 0 : -EIO));
+		if (!is_free)
+			memcpy(page_at(b, p), content, 4096);
+	}
+	printf("  %lu pages free, %lu in use\n", n, in_use);
+}
+
+static void move_free(enum guest_kind kind, enum guest_hinting hints)
+{
+	struct guest_opts o = {
+		.kind = kind,
+		.size_bytes = 64 << 20,
+		.workload = { WORKLOAD_UNIFORM, 20 << 20, 0, 0 },
+		.seed = 5,
+		.used_bytes = FREE_FIRST,
+		.free_bytes = FREE_BYTES,
+		.zero_bytes = 8 << 20,
+		.reuse_bytes_per_s = 40 << 20,
+		.hints = hints,
+	};
+	struct guest_free_figures ff;
+	struct guest *a = NULL, *b;
+
+	printf("%d free, hints %d\n", (int)kind, (int)hints);
+	if (guest_create(&o, &a, why, sizeof(why)) < 0) {
+		CHECK(kind == GUEST_KVM && access("/dev/kvm", R_OK | W_OK));
+		return;
+	}
+	fake_session_reset();
+	CHECK(guest_attach(a, fake_session(), why, sizeof(why)) == 0);
+	memset(&told, 0, sizeof(told));
+	told.g = a;
+	told.hints = hints;
+	fake.mark_free = mark_free;
+	run_for(a, 100); /* it takes and frees pages, and nobody has asked yet */
+	CHECK(hints == GUEST_HINTS_REPORTING || !told.n);
+	guest_ask_hints(a);
+	run_for(a, 500);
+	CHECK(guest_check(a, why, sizeof(why)) == 0);
+	guest_free_figures(a, &ff);
+	printf("  %lu hints of %lu pages, %lu told, %lu of several pages, %lu taken meanwhile\n",
+	       ff.n_hints, ff.hinted_pages, told.n, told.told_at_once, told.taken_meanwhile);
+	CHECK(ff.n_hints > 200 && ff.taken_pages == told.pages && !ff.refused_hints);
+	CHECK(hints == GUEST_HINTS_NONE ? !told.n : told.told_at_once >= FREE_BLOCKS);
+	CHECK((hints == GUEST_HINTS_BALLOON) == (told.taken_meanwhile > 0));
+	CHECK(is_marked(0x90)); /* the VMM's words there */
+	save(a);
+	b = make_destination(a);
+	copy_memory(b, a);
+	CHECK(load(b) == 0);
+	CHECK(guest_check(b, why, sizeof(why)) == 0);
+	if (hints != GUEST_HINTS_NONE)
+		check_free_contents(b);
+	else
+		CHECK(!guest_page_is_free(b, FREE_FIRST / 4096 + 1));
+	run_for(b, 100);
+	CHECK(guest_check(b, why, sizeof(why)) == 0);
+	guest_free_figures(b, &ff);
+	CHECK(ff.n_hints > 0 && !ff.taken_pages);
+	guest_destroy(&b);
+	guest_detach(a);
+	guest_destroy(&a);
+}
+
 int main(void)
 {
 	static const enum guest_kind kinds[] = { GUEST_SYNTHETIC, GUEST_KVM };
-	static const char *const workloads[] = { "idle", "uniform:50M", "hot:4M:20M", "sweep:50M" };
+	static const char *const workloads[] = { "idle",	 "uniform:50M", "hot:4M:20M",
+						 "sweep:50M",	 "same:20M",	"aba:50M",
+						 "sparse:64:20M" };
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (size_t k = 0; k < 2; k++) {
-		for (size_t w = 0; w < 4; w++)
+		for (size_t w = 0; w < sizeof(workloads) / sizeof(*workloads); w++)
 			move(kinds[k], workloads[w], 64 << 20);
 		broken_device(kinds[k]);
+		for (enum guest_hinting h = GUEST_HINTS_NONE; h < N_GUEST_HINTS; h++)
+			move_free(kinds[k], h);
 	}
 	refuse_other_workload();
 	move_marked();

@@ -130,7 +130,7 @@ def case_another_reader_finds_the_same_memory():
         good(run("save", place.file, *SMALL, "--seed", "7"))
         snapshot = snapshot_reader.load(place.file)
         check([(r.name, r.length) for r in snapshot.regions] == [("ram", 32 * MIB)], snapshot.regions)
-        check(snapshot.flags == 1 and len(snapshot.setup) == 48 and snapshot.state, snapshot.__dict__.keys())
+        check(snapshot.flags == 1 and len(snapshot.setup) == 80 and snapshot.state, snapshot.__dict__.keys())
         memory = snapshot.memory[0]
         zero = [i for i in range(32) if not any(memory[i * MIB:(i + 1) * MIB])]
         check(zero == [30, 31], "zero MiBs: %s" % zero)  # a block in sixteen is left alone

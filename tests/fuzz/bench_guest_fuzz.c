@@ -11,7 +11,7 @@
 static void understand(const uint8_t *data, size_t len_bytes)
 {
 	static struct guest g;
-	uint8_t blob[64];
+	uint8_t blob[128];
 	char why[256];
 	int len;
 

@@ -49,6 +49,20 @@ int rj_mark_dirty(struct rj_session *s, uint32_t region, uint64_t offset, uint64
 	return 0;
 }
 
+int rj_mark_free(struct rj_session *s, uint32_t region, uint64_t offset, uint64_t len_bytes,
+		 uint64_t generation)
+{
+	if (!len_bytes || (offset | len_bytes) % PAGE_BYTES)
+		abort();
+	return fake.mark_free ? fake.mark_free(region, offset, len_bytes, generation) : 0;
+}
+
+int rj_free_begin(struct rj_session *s, uint64_t *generation_p)
+{
+	*generation_p = ++fake.generation;
+	return 0;
+}
+
 int rj_state_write(struct rj_session *s, const void *p, size_t len_bytes)
 {
 	if (len_bytes > sizeof(fake.state) - fake.len_bytes)

@@ -17,6 +17,9 @@ struct fake_session {
 	uint64_t n_marks;		 /* of all regions */
 	struct rj_tracker *tracker;
 	uint32_t n_regions;
+	/* rj_mark_free(), by the guest's thread; NULL: 0 */
+	int (*mark_free)(uint32_t region, uint64_t offset, uint64_t len_bytes, uint64_t generation);
+	uint64_t generation; /* the newest of rj_free_begin() */
 };
 
 extern struct fake_session fake;

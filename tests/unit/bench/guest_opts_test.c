@@ -14,11 +14,15 @@ Test(guest_opts, workloads)
 		const char *text;
 		struct guest_workload w;
 	} good[] = {
-		{ "idle", { WORKLOAD_IDLE, 0, 0 } },
-		{ "uniform:100M", { WORKLOAD_UNIFORM, 100 << 20, 0 } },
-		{ "uniform:4096", { WORKLOAD_UNIFORM, 4096, 0 } },
-		{ "hot:64K:1G", { WORKLOAD_HOT, 1 << 30, 65536 } },
-		{ "sweep:1T", { WORKLOAD_SWEEP, 1ull << 40, 0 } },
+		{ "idle", { WORKLOAD_IDLE, 0, 0, 0 } },
+		{ "uniform:100M", { WORKLOAD_UNIFORM, 100 << 20, 0, 0 } },
+		{ "uniform:4096", { WORKLOAD_UNIFORM, 4096, 0, 0 } },
+		{ "hot:64K:1G", { WORKLOAD_HOT, 1 << 30, 65536, 0 } },
+		{ "sweep:1T", { WORKLOAD_SWEEP, 1ull << 40, 0, 0 } },
+		{ "same:200M", { WORKLOAD_SAME, 200 << 20, 0, 0 } },
+		{ "aba:1M", { WORKLOAD_ABA, 1 << 20, 0, 0 } },
+		{ "sparse:8:1M", { WORKLOAD_SPARSE, 1 << 20, 0, 8 } },
+		{ "sparse:4K:1M", { WORKLOAD_SPARSE, 1 << 20, 0, 4096 } },
 	};
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -29,6 +33,7 @@ Test(guest_opts, workloads)
 		cr_assert_eq(w.kind, good[i].w.kind);
 		cr_assert_eq(w.rate_bytes_per_s, good[i].w.rate_bytes_per_s);
 		cr_assert_eq(w.hot_bytes, good[i].w.hot_bytes);
+		cr_assert_eq(w.change_bytes, good[i].w.change_bytes);
 	}
 }
 
@@ -63,6 +68,17 @@ Test(guest_opts, workloads_that_are_none)
 		"sweep:1M ",
 		"Sweep:1M",
 		"uniform:0x10",
+		"same",
+		"same:0",
+		"same:1M:1M",
+		"aba:",
+		"sparse:1M",
+		"sparse::1M",
+		"sparse:4:1M",
+		"sparse:24:1M",
+		"sparse:8K:1M",
+		"sparse:4294967304:1M",
+		"sparse:8:1M:1M",
 	};
 	struct guest_workload w = { .rate_bytes_per_s = 77 };
 
@@ -95,10 +111,61 @@ Test(guest_opts, memory_nodes_are_a_list)
 	cr_assert_eq(nodes.n, 3);
 }
 
+/* What is used, free and zero together are all of the memory, or less. */
+Test(guest_opts, parts_of_memory)
+{
+	static const struct {
+		uint64_t used, free_bytes, zero, reuse;
+		enum guest_hinting hints;
+		enum guest_kind kind;
+		bool good;
+	} cases[] = {
+		{ 0, 0, 0, 0, GUEST_HINTS_NONE, GUEST_KVM, true },
+		{ 4 << 20, 0, 0, 0, GUEST_HINTS_NONE, GUEST_KVM, true },
+		{ 4 << 20, 28 << 20, 0, 0, GUEST_HINTS_NONE, GUEST_KVM, true },
+		{ 4 << 20, 20 << 20, 8 << 20, 0, GUEST_HINTS_BALLOON, GUEST_SYNTHETIC, true },
+		{ 0, 65536, 4096, 1 << 20, GUEST_HINTS_REPORTING, GUEST_KVM, true },
+		{ 3 << 20, 0, 0, 0, GUEST_HINTS_NONE, GUEST_KVM, false },
+		{ 4 << 20, 28 << 20, 4096, 0, GUEST_HINTS_NONE, GUEST_KVM, false },
+		{ 0, 28 << 20, 4096, 0, GUEST_HINTS_NONE, GUEST_KVM, false },
+		{ 0, 1ull << 63, 1ull << 63, 0, GUEST_HINTS_NONE, GUEST_KVM, false },
+		{ 0, 65536 + 1, 0, 0, GUEST_HINTS_NONE, GUEST_KVM, false },
+		{ 0, 4096, 0, 0, GUEST_HINTS_NONE, GUEST_KVM, false },
+		{ 0, 0, 4097, 0, GUEST_HINTS_NONE, GUEST_KVM, false },
+		{ 0, 0, 4096, 0, GUEST_HINTS_BALLOON, GUEST_KVM, false },
+		{ 0, 0, 4096, 1, GUEST_HINTS_NONE, GUEST_KVM, false },
+		{ 0, 1 << 20, 0, 2ull << 30, GUEST_HINTS_BALLOON, GUEST_KVM, false },
+		{ 0, 1 << 20, 0, 0, N_GUEST_HINTS, GUEST_KVM, false },
+		{ 0, 1 << 20, 0, 0, GUEST_HINTS_NONE, GUEST_MARKED, false },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct guest_opts o = {
+			.kind = cases[i].kind,
+			.size_bytes = 32 << 20,
+			.used_bytes = cases[i].used,
+			.free_bytes = cases[i].free_bytes,
+			.zero_bytes = cases[i].zero,
+			.reuse_bytes_per_s = cases[i].reuse,
+			.hints = cases[i].hints,
+		};
+
+		why[0] = '\0';
+		cr_assert_eq(guest_opts_check(&o, why, sizeof(why)), cases[i].good ? 0 : -EINVAL,
+			     "%zu: %s", i, why);
+		cr_assert(cases[i].good || (why[0] && !strchr(why, '\n')));
+	}
+}
+
 static struct guest_opts some = {
 	.kind = GUEST_KVM,
 	.size_bytes = 32 << 20,
-	.workload = { WORKLOAD_HOT, 5 << 20, 3 << 20 },
+	.workload = { WORKLOAD_HOT, 5 << 20, 3 << 20, 0 },
+	.used_bytes = 6 << 20,
+	.free_bytes = 7 << 20,
+	.zero_bytes = 9 << 20,
+	.reuse_bytes_per_s = 0x30000,
+	.hints = GUEST_HINTS_BALLOON,
 	.seed = 0x123456789abcdefull,
 	.fill_all = true,
 	.break_device_tracking = true,
@@ -106,7 +173,7 @@ static struct guest_opts some = {
 	.prefault = true,
 };
 
-static uint8_t blob[64];
+static uint8_t blob[128];
 
 static size_t describe(void)
 {
@@ -131,6 +198,12 @@ Test(guest_opts, what_was_described_is_understood)
 	cr_assert_eq(o.workload.rate_bytes_per_s, some.workload.rate_bytes_per_s);
 	cr_assert_eq(o.workload.hot_bytes, some.workload.hot_bytes);
 	cr_assert_eq(o.seed, some.seed);
+	cr_assert_eq(o.used_bytes, some.used_bytes);
+	cr_assert_eq(o.free_bytes, some.free_bytes);
+	cr_assert_eq(o.zero_bytes, some.zero_bytes);
+	cr_assert_eq(o.reuse_bytes_per_s, some.reuse_bytes_per_s);
+	cr_assert_eq(o.hints, some.hints);
+	cr_assert_not(o.fill_text);
 	cr_assert_eq(o.fill_all, some.fill_all);
 	cr_assert_eq(o.break_device_tracking, some.break_device_tracking);
 	cr_assert_eq(o.memory, GUEST_MEMORY_SHARED);
@@ -140,10 +213,12 @@ Test(guest_opts, what_was_described_is_understood)
 /* The bytes are a contract between two machines. */
 Test(guest_opts, layout)
 {
-	static const uint8_t want[48] = {
-		'R', 'J', 'B',	'G', 1, 0, 0, 2, 3,    0,    0,	   0,	 0,    0,    0,	   0,
+	static const uint8_t want[80] = {
+		'R', 'J', 'B',	'G', 2, 0, 0, 2, 3,    0,    0,	   0,	 6,    0,    0,	   0,
 		0,   0,	  0,	2,   0, 0, 0, 0, 0,    0,    0x50, 0,	 0,    0,    0,	   0,
 		0,   0,	  0x30, 0,   0, 0, 0, 0, 0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01,
+		0,   0,	  0x70, 0,   0, 0, 0, 0, 0,    0,    0x90, 0,	 0,    0,    0,	   0,
+		0,   0,	  3,	0,   0, 0, 0, 0, 0,    0,    0,	   0,	 2,    0,    0,	   0,
 	};
 
 	cr_assert_eq(describe(), sizeof(want));
@@ -176,17 +251,23 @@ Test(guest_opts, bad_fields_are_refused)
 {
 	for (size_t i = 0; i < 4; i++) /* magic */
 		refuse_byte(i, 0);
-	refuse_byte(4, 2);  /* version */
+	refuse_byte(4, 1);  /* version */
 	refuse_byte(6, 3);  /* kind */
-	refuse_byte(7, 4);  /* workload */
+	refuse_byte(7, 7);  /* workload */
 	refuse_byte(7, 0);  /* idle, with a rate */
 	refuse_byte(7, 1);  /* uniform, with a hot area */
 	refuse_byte(8, 6);  /* flags: all is filled, and nothing is */
-	refuse_byte(8, 8);  /* no such flag */
+	refuse_byte(8, 16); /* no such flag */
 	refuse_byte(15, 1); /* used: more than there is */
 	refuse_byte(16, 1); /* size: not of whole pages */
 	refuse_byte(22, 1); /* size: too large */
 	refuse_byte(19, 0); /* size: 0 */
 	refuse_byte(30, 1); /* rate */
 	refuse_byte(34, 0); /* hot area: empty */
+	refuse_byte(48, 1); /* free: not of whole pages */
+	refuse_byte(51, 1); /* free: more than there is */
+	refuse_byte(59, 1); /* zero: likewise */
+	refuse_byte(69, 1); /* used again too fast */
+	refuse_byte(72, 8); /* changes bytes, and is hot */
+	refuse_byte(76, 3); /* hints */
 }

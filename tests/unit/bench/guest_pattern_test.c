@@ -16,7 +16,7 @@ static struct guest_opts opts(enum workload_kind kind, uint64_t hot_bytes)
 {
 	return (struct guest_opts){
 		.size_bytes = SIZE,
-		.workload = { kind, 1 << 20, hot_bytes },
+		.workload = { kind, 1 << 20, hot_bytes, kind == WORKLOAD_SPARSE ? 64 : 0 },
 		.seed = 99,
 	};
 }
@@ -97,6 +97,17 @@ Test(guest_pattern, zero_blocks_only_if_not_all_is_filled)
 	free(ram);
 }
 
+static void write_once(enum workload_kind kind, uint64_t *words, uint64_t s)
+{
+	if (kind == WORKLOAD_SPARSE)
+		for (uint32_t i = 0; i < 8; i++)
+			words[i * 64] = s;
+	else if (kind == WORKLOAD_ABA)
+		words[0] = words[0] ? 0 : GUEST_MIX_1;
+	else if (kind != WORKLOAD_SAME)
+		words[0] = s;
+}
+
 /* Memory after n writes; each single damage to it is found and the page named. */
 static void check_writes(enum workload_kind kind, uint64_t n)
 {
@@ -109,7 +120,7 @@ static void check_writes(enum workload_kind kind, uint64_t n)
 	cr_assert_eq(guest_fill(ram, &o), 0);
 	guest_writes_init(&gw, &o, 0, 1);
 	for (uint64_t s = 1; s <= n; s++)
-		ram[guest_page_of(&gw, s) * GUEST_PAGE_WORDS] = s;
+		write_once(kind, ram + guest_page_of(&gw, s) * GUEST_PAGE_WORDS, s);
 	cr_assert_eq(guest_check_writes(&o, ram, &gw, &done, 1, why, sizeof(why)), 0, "%s", why);
 	for (uint64_t i = 0; i < 200; i++) {
 		uint64_t p = LOW_PAGES + (uint64_t)rand() % (N_PAGES - LOW_PAGES);
@@ -123,6 +134,8 @@ static void check_writes(enum workload_kind kind, uint64_t n)
 	}
 	/* One write more was made than the memory shows. */
 	done++;
+	if (kind == WORKLOAD_SAME)
+		done = 0, ram[GUEST_LOW_BYTES / 8] = 1;
 	cr_assert_eq(guest_check_writes(&o, ram, &gw, &done, 1, why, sizeof(why)), -EIO);
 	free(ram);
 }
@@ -132,6 +145,66 @@ Test(guest_pattern, every_damage_is_found)
 	check_writes(WORKLOAD_UNIFORM, 5000);
 	check_writes(WORKLOAD_SWEEP, 100);
 	check_writes(WORKLOAD_SWEEP, 50000);
+	check_writes(WORKLOAD_SAME, 5000);
+	check_writes(WORKLOAD_ABA, 5000);
+	check_writes(WORKLOAD_ABA, 5001);
+	check_writes(WORKLOAD_SPARSE, 5000);
+}
+
+/* What is used, free, zero and untouched, in this order. */
+Test(guest_pattern, parts_of_memory)
+{
+	static uint64_t ram[32 << 20 >> 3];
+	struct guest_opts o = opts(WORKLOAD_UNIFORM, 0);
+	struct guest_areas a;
+	struct guest_writes gw;
+	uint64_t n = 0;
+	char why[256];
+
+	o.size_bytes = sizeof(ram);
+	o.used_bytes = 5 << 20;
+	o.free_bytes = 9 << 20;
+	o.zero_bytes = 3 << 20;
+	o.fill_all = true;
+	guest_areas_init(&a, &o);
+	cr_assert_eq(a.work_end, 5 * 256);
+	cr_assert_eq(a.free_end, 14 * 256);
+	cr_assert_eq(a.zero_end, 17 * 256);
+	memset(ram, 0xff, sizeof(ram));
+	cr_assert_eq(guest_fill(ram, &o), 0);
+	for (uint64_t p = 2 * 256; p < 32 * 256; p++) {
+		uint64_t want = p < a.free_end ? 0 : p < a.zero_end ? 2 : 3, is;
+
+		is = ram[p * 512] == UINT64_MAX ? 3 : ram[p * 512 + 7] ? 0 : 2;
+		cr_assert_eq(is, want, "page %lu", p);
+	}
+	guest_writes_init(&gw, &o, 0, 1);
+	cr_assert_eq(gw.n_pages, 3 * 256);
+	memset(ram + a.zero_end * 512, 0, 15 << 20);
+	cr_assert_eq(guest_check_writes(&o, ram, &gw, &n, 1, why, sizeof(why)), 0, "%s", why);
+	ram[a.zero_end * 512 - 1] = 1;
+	cr_assert_eq(guest_check_writes(&o, ram, &gw, &n, 1, why, sizeof(why)), -EIO);
+}
+
+/* Letters, of which 8 make a word, and few words are many. */
+Test(guest_pattern, text_is_text)
+{
+	uint64_t words[GUEST_PAGE_WORDS];
+	struct guest_opts o = opts(WORKLOAD_IDLE, 0);
+	const char *text = (const char *)words;
+	uint32_t n_again = 0;
+
+	o.fill_text = true;
+	guest_filling(words, &o, 1000);
+	for (uint32_t i = 8; i < sizeof(words); i++)
+		cr_assert((text[i] >= 'a' && text[i] <= 'z') || strchr(" ,.0123456789", text[i]));
+	for (uint32_t i = 2; i < GUEST_PAGE_WORDS; i++)
+		for (uint32_t k = 1; k < i; k++)
+			if (words[k] == words[i]) {
+				n_again++;
+				break;
+			}
+	cr_assert(n_again > 200 && n_again < 330, "%u", n_again);
 }
 
 Test(guest_pattern, pages_differ)
