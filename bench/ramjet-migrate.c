@@ -11,6 +11,8 @@
 #include "bench/common/options.h"
 #include "bench/migrate/migrate.h"
 
+#define REUSE (4u << 20) /* bytes a second, of free memory */
+
 static struct migrate_opts o = {
 	.transport = "auto",
 	.guest = "auto",
@@ -18,8 +20,9 @@ static struct migrate_opts o = {
 	.progress_text = "auto",
 	.strict_text = "on",
 	.on_timeout_text = "cancel",
-	.memory_text = "shared",
-	.fill_text = "mixed",
+	.backing_text = "memfd",
+	.filters = RJ_FILTER_ALL,
+	.reuse_bytes_per_s = UINT64_MAX,
 	.register_text = "all",
 	.throttle_text = "off",
 	.size_bytes = 1ull << 30,
@@ -35,19 +38,37 @@ static const struct bench_option options[] = {
 	BENCH_CHOICE("guest", &o.guest, "auto|kvm|synthetic|marked",
 		     "what is migrated; auto: kvm where /dev/kvm works, else synthetic"),
 	BENCH_BYTES("size", &o.size_bytes, "BYTES", "guest memory (1G)"),
-	BENCH_CHOICE("memory", &o.memory_text, "shared|private|huge",
-		     "what it is made of at this end: a memfd, anonymous memory, or that with "
-		     "transparent huge pages (shared)"),
+	BENCH_CHOICE(
+		"backing", &o.backing_text, "memfd|anon|thp|hugetlb",
+		"what it is made of at this end: a memfd, anonymous memory, that with transparent "
+		"huge pages, or a memfd of reserved huge pages (memfd)"),
+	BENCH_CHOICE("memory", &o.memory_text, "shared|private|huge", NULL),
 	BENCH_TEXT("memory-nodes", &o.nodes_text, "LIST",
 		   "spread it over these NUMA nodes in equal parts, as 0,1 (the kernel's choice)"),
-	BENCH_CHOICE("fill", &o.fill_text, "mixed|random|none",
-		     "what is in it at first: zero pages among random ones, random only, or with "
-		     "--transport null nothing, for a kvm guest larger than this machine (mixed)"),
+	BENCH_CHOICE(
+		"fill", &o.fill_text, "mixed|random|text|none",
+		"what is in it at first: random numbers, but for a sixteenth; random numbers; "
+		"words as in text; or with --transport null nothing, for a kvm guest larger than "
+		"this machine (mixed, or random with the next three)"),
+	BENCH_BYTES(
+		"used", &o.used_bytes, "BYTES",
+		"of it the guest uses and writes this; the rest is free, zero, or was never touched "
+		"(all that --free and --zero leave)"),
+	BENCH_TEXT("free", &o.free_text, "PCT",
+		   "percent of it that are free, with what was in there when they were used (0)"),
+	BENCH_TEXT("zero", &o.zero_text, "PCT",
+		   "percent of it that hold zeros which the guest wrote (0)"),
+	BENCH_CHOICE("hints", &o.hints_text, "reporting|balloon|none",
+		     "how the guest tells which memory is free (reporting)"),
+	BENCH_BYTES("reuse", &o.reuse_bytes_per_s, "BYTES_PER_S",
+		    "free memory that it takes into use, and later frees again (4M)"),
 	BENCH_FLAG("prefault", &o.prefault,
 		   "have the destination's memory present before the migration begins"),
 	BENCH_TEXT("workload", &o.workload_text, "W",
-		   "idle, uniform:RATE, hot:BYTES:RATE or sweep:RATE, RATE in bytes of pages "
-		   "dirtied a second (uniform:50M)"),
+		   "idle, uniform:RATE, hot:BYTES:RATE, sweep:RATE, same:RATE, aba:RATE or "
+		   "sparse:BYTES:RATE, RATE in bytes of pages dirtied a second (uniform:50M)"),
+	BENCH_TEXT("filters", &o.filters_text, "LIST",
+		   "which to use of hole,free,zero,same,delta,zstd; or none (all)"),
 	BENCH_CHOICE("tracker", &o.tracker_text, "log|ring",
 		     "how KVM tells what a kvm guest dirties (log)"),
 	BENCH_NUMBER("lanes", &o.n_lanes, "N", 1, RJ_MAX_LANES,
@@ -154,10 +175,76 @@ static int understand_throttle(char *why, size_t why_bytes)
 	return 0;
 }
 
+static void understand_backing(void)
+{
+	static const char *const names[] = { [GUEST_MEMORY_SHARED] = "memfd",
+					     [GUEST_MEMORY_PRIVATE] = "anon",
+					     [GUEST_MEMORY_HUGE] = "thp",
+					     [GUEST_MEMORY_HUGETLB] = "hugetlb" };
+
+	if (o.memory_text) /* their former names */
+		o.backing_text = names[o.memory_text[0] == 's'	 ? GUEST_MEMORY_SHARED
+				       : o.memory_text[0] == 'h' ? GUEST_MEMORY_HUGE
+								 : GUEST_MEMORY_PRIVATE];
+	for (int i = 0; i < 4; i++)
+		if (!strcmp(o.backing_text, names[i]))
+			o.guest_opts.memory = (enum guest_memory_kind)i;
+}
+
+/* Percent of the guest, in whole pages. */
+static int understand_percent(const char *option, const char *text, uint64_t *bytes_p, char *why,
+			      size_t why_bytes)
+{
+	char *end = NULL;
+	double percent = text ? strtod(text, &end) : 0;
+
+	if (text && (*text < '0' || *text > '9' || *end || !(percent <= 100))) {
+		snprintf(why, why_bytes, "--%s: percent from 0 to 100, not '%s'", option, text);
+		return -EINVAL;
+	}
+	*bytes_p = (uint64_t)((double)o.size_bytes / 100 * percent) & ~(uint64_t)4095;
+	return 0;
+}
+
+static void understand_hints(void)
+{
+	struct guest_opts *go = &o.guest_opts;
+
+	go->reuse_bytes_per_s = o.reuse_bytes_per_s != UINT64_MAX ? o.reuse_bytes_per_s : REUSE;
+	go->hints = !o.hints_text || o.hints_text[0] == 'r' ? GUEST_HINTS_REPORTING
+		    : o.hints_text[0] == 'b'		    ? GUEST_HINTS_BALLOON
+							    : GUEST_HINTS_NONE;
+}
+
+/* What is in the guest's memory, and what of it is free. */
+static int understand_parts(char *why, size_t why_bytes)
+{
+	struct guest_opts *go = &o.guest_opts;
+	bool has_parts = o.used_bytes || o.free_text || o.zero_text;
+
+	if (understand_percent("free", o.free_text, &go->free_bytes, why, why_bytes) < 0 ||
+	    understand_percent("zero", o.zero_text, &go->zero_bytes, why, why_bytes) < 0)
+		return -EINVAL;
+	if (!go->free_bytes && (o.hints_text || o.reuse_bytes_per_s != UINT64_MAX)) {
+		snprintf(why, why_bytes, "--hints and --reuse are about free memory: give --free");
+		return -EINVAL;
+	}
+	if (!o.fill_text)
+		o.fill_text = has_parts ? "random" : "mixed";
+	go->fill_text = !strcmp(o.fill_text, "text");
+	go->fill_all = go->fill_text || !strcmp(o.fill_text, "random");
+	go->fill_none = !strcmp(o.fill_text, "none");
+	go->used_bytes = o.used_bytes;
+	if (go->free_bytes)
+		understand_hints();
+	return has_parts && !o.listen ? guest_opts_check(go, why, why_bytes) : 0;
+}
+
 /* What the options mean together. */
 static int understand(char *why, size_t why_bytes)
 {
 	static const char *const kinds[] = { "kvm", "synthetic", "marked" };
+	struct guest_opts *go = &o.guest_opts;
 
 	if (o.listen && o.to) {
 		snprintf(why, why_bytes, "--listen and --to exclude each other: one machine each");
@@ -180,53 +267,56 @@ static int understand(char *why, size_t why_bytes)
 	o.control |= o.pause_before_switchover;
 	if (understand_throttle(why, why_bytes) < 0)
 		return -EINVAL;
-	if (guest_parse_workload(o.workload_text, &o.workload, why, why_bytes) < 0)
+	if (o.filters_text && filters_parse(o.filters_text, &o.filters, why, why_bytes) < 0)
+		return -EINVAL;
+	if (guest_parse_workload(o.workload_text, &go->workload, why, why_bytes) < 0)
 		return -EINVAL;
 	if (!strcmp(o.guest, "auto")) {
-		o.kind = has_kvm() ? GUEST_KVM : GUEST_SYNTHETIC;
+		go->kind = has_kvm() ? GUEST_KVM : GUEST_SYNTHETIC;
 		if (!has_kvm())
 			o.guest_why = "no usable /dev/kvm here, so no real virtual machine";
 	}
 	for (int i = 0; i < 3; i++) {
 		if (!strcmp(o.guest, kinds[i]))
-			o.kind = (enum guest_kind)i;
+			go->kind = (enum guest_kind)i;
 	}
 	if (o.size_bytes < 16u << 20 || o.size_bytes % 4096) {
 		snprintf(why, why_bytes,
 			 "--size: a guest has at least 16M, in whole pages of 4096 bytes");
 		return -EINVAL;
 	}
-	if (o.prefault && o.kind == GUEST_MARKED && !o.listen) {
+	if (o.prefault && go->kind == GUEST_MARKED && !o.listen) {
 		snprintf(why, why_bytes, "--prefault needs real memory; a marked guest has none");
 		return -EINVAL;
 	}
-	if (o.nodes_text && o.kind == GUEST_MARKED && !o.listen) {
+	if (o.nodes_text && go->kind == GUEST_MARKED && !o.listen) {
 		snprintf(why, why_bytes,
 			 "--memory-nodes needs real memory; a marked guest has none");
 		return -EINVAL;
 	}
-	if (o.nodes_text && guest_parse_nodes(o.nodes_text, &o.nodes, why, why_bytes) < 0)
+	if (o.nodes_text && guest_parse_nodes(o.nodes_text, &go->nodes, why, why_bytes) < 0)
 		return -EINVAL;
-	if (o.tracker_text && o.kind != GUEST_KVM && !o.listen) {
+	if (o.tracker_text && go->kind != GUEST_KVM && !o.listen) {
 		snprintf(why, why_bytes, "--tracker is about KVM: it needs a kvm guest");
 		return -EINVAL;
 	}
-	if (o.verify && o.kind == GUEST_MARKED && !o.listen) {
+	if (o.verify && go->kind == GUEST_MARKED && !o.listen) {
 		snprintf(why, why_bytes, "--verify needs real memory; a marked guest has none");
 		return -EINVAL;
 	}
-	o.memory = o.memory_text[0] == 's'   ? GUEST_MEMORY_SHARED
-		   : o.memory_text[0] == 'h' ? GUEST_MEMORY_HUGE
-					     : GUEST_MEMORY_PRIVATE;
-	o.fill_all = !strcmp(o.fill_text, "random");
-	o.fill_none = !strcmp(o.fill_text, "none");
 	o.progress = !strcmp(o.progress_text, "auto");
-	return 0;
+	go->size_bytes = o.size_bytes;
+	go->seed = o.seed;
+	go->tracker = o.tracker_text && !strcmp(o.tracker_text, "ring") ? GUEST_TRACKER_RING
+									: GUEST_TRACKER_LOG;
+	go->break_device_tracking = o.break_text && !strcmp(o.break_text, "device-tracking");
+	understand_backing();
+	return understand_parts(why, why_bytes);
 }
 
 static int check_null(const struct bench_route *r, char *why, size_t why_bytes)
 {
-	if (o.fill_none && strcmp(r->transport, "null") && !o.listen) {
+	if (o.guest_opts.fill_none && strcmp(r->transport, "null") && !o.listen) {
 		snprintf(why, why_bytes,
 			 "--fill none: such memory is not there to be read; use --transport null");
 		return -EINVAL;
@@ -338,7 +428,7 @@ int main(int argc, char **argv)
 		return 0;
 	if (ret < 0 || understand(why, sizeof(why)) < 0)
 		return usage(&res, wants_json(argc, argv), why);
-	res.guest = o.listen ? NULL : kinds[o.kind];
+	res.guest = o.listen ? NULL : kinds[o.guest_opts.kind];
 	res.max_downtime_ms = o.max_downtime_ms;
 	progress_enable(o.progress);
 	progress_verbose(o.verbose);

@@ -22,6 +22,7 @@ void migrate_opts_to_session(const struct migrate_opts *o, const char *uri, stru
 	so->bandwidth_bytes_per_s = o->bandwidth_bytes_per_s;
 	so->registration = strcmp(o->register_text, "lazy") ? RJ_REGISTER_ALL : RJ_REGISTER_LAZY;
 	so->pin_cap_bytes = o->pin_cap_bytes;
+	so->filters = o->filters;
 }
 
 /* --- signals: a thread waits for them, so that cancelling happens in an ordinary context --- */

@@ -39,8 +39,8 @@ static int on_setup(void *arg, struct rj_session *s, const void *blob, size_t le
 	int n, ret = guest_understand(blob, len_bytes, &go, why, sizeof(why));
 
 	if (!ret) {
-		go.memory = end->o->memory;
-		go.nodes = end->o->nodes;
+		go.memory = end->o->guest_opts.memory;
+		go.nodes = end->o->guest_opts.nodes;
 		go.prefault = end->o->prefault;
 		ret = guest_create_empty(&go, &end->guest, why, sizeof(why));
 	}
@@ -80,6 +80,8 @@ static int on_load(void *arg, struct rj_session *s)
 	if (ret < 0)
 		result_fail(end->res, "%s", why[0] ? why : rj_strerror(ret));
 	end->res->counter_before = guest_counter(end->guest);
+	guest_free_figures(end->guest, &end->res->free_figures);
+	end->res->has_free = end->res->free_figures.free_pages;
 	return ret;
 }
 
@@ -92,6 +94,7 @@ static void inspect(struct destination_end *end)
 	if (page_sums_take(end->guest, &end->sums) < 0)
 		snprintf(end->res->verify_text, sizeof(end->res->verify_text),
 			 "no memory to compare memory");
+	end->sums.n_free_zero = end->sums.n_free ? guest_free_zero_pages(end->guest) : 0;
 	if (guest_check(end->guest, why, sizeof(why)) < 0) {
 		end->res->verified = 0;
 		snprintf(end->res->verify_text, sizeof(end->res->verify_text), "%s", why);

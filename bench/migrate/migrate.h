@@ -24,6 +24,7 @@
  *   timeline.c        what happens meanwhile, in a file
  *   lane_report.c     where lanes run, and what they sent of which node's memory
  *   commands.c        what is changed meanwhile by lines on stdin
+ *   filter_names.c    --filters
  *   common_end.c      what both ends do alike
  *   result.c          the figures, as JSON and as a summary
  */
@@ -42,19 +43,17 @@ enum migrate_exit {
 struct migrate_opts {
 	const char *transport, *guest, *workload_text, *listen, *to, *progress_text, *strict_text,
 		*on_timeout_text;
-	const char *memory_text, *fill_text, *tracker_text;
+	const char *backing_text, *memory_text, *fill_text, *tracker_text;
+	const char *zero_text, *free_text, *hints_text, *filters_text;
 	const char *nodes_text, *cpus, *data_addrs;
 	const char *break_text; /* tests */
 	const char *register_text, *timeline_path, *throttle_text;
-	uint64_t size_bytes, bandwidth_bytes_per_s, pin_cap_bytes;
+	uint64_t size_bytes, used_bytes, reuse_bytes_per_s, bandwidth_bytes_per_s, pin_cap_bytes;
 	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed, throttle_percent, warm_up_ms;
 	bool verify, json, verbose, prefault, control, pause_before_switchover;
 	/* understood */
-	struct guest_workload workload;
-	enum guest_kind kind;
-	enum guest_memory_kind memory;
-	struct guest_nodes nodes;
-	bool fill_all, fill_none;
+	struct guest_opts guest_opts;
+	uint32_t filters;
 	const char *guest_why; /* why another kind than the usual one; or NULL */
 	bool progress;
 	struct timeline *timeline; /* or NULL */
@@ -82,7 +81,9 @@ struct migrate_result {
 	int verified; /* 1, 0, -1: not asked for, or it did not come to it */
 	char verify_text[MIGRATE_TEXT];
 	struct guest_beats beats;
-	struct guest_beats beats_before;	/* of the warm-up; n is 0 without one */
+	struct guest_beats beats_before; /* of the warm-up; n is 0 without one */
+	bool has_free; /* memory, and these are its figures when the guest stopped */
+	struct guest_free_figures free_figures;
 	uint64_t counter_before, counter_after; /* around the switchover, or the failure */
 	uint64_t peer_cpu_ns;			/* the other side's, where known */
 	bool peer_cpu_known;
@@ -91,6 +92,13 @@ struct migrate_result {
 		uint64_t peak_bytes, register_ns, evictions;
 	} peer_pins; /* the same, known together */
 };
+
+/* --- filter_names.c --- */
+
+/* The names of enum rj_filter by the number of the bit, and of --filters. */
+const char *filter_name(uint32_t i);
+/* "hole,zero", or "none". 0, or -EINVAL with a one-line why. */
+int filters_parse(const char *text, uint32_t *filters_p, char *why, size_t why_bytes);
 
 /* --- lane_report.c --- */
 
@@ -124,9 +132,13 @@ void commands_from_stdin(struct rj_session *s, struct guest *g);
 
 /* --- verify.c --- */
 
-/* 64 bits for each 4 KiB of a guest's memory, in the order of its regions. */
+/*
+ * 64 bits for each 4 KiB of a guest's memory, in the order of its regions. All free pages have the same:
+ * they may differ, and the guest's own check says in what.
+ */
 struct page_sums {
-	uint64_t n;
+	uint64_t n, n_free;
+	uint64_t n_free_zero; /* destination */
 	uint64_t *sum;
 };
 
@@ -179,6 +191,7 @@ int timeline_close(struct timeline **t_p, const struct migrate_result *res);
 
 struct json_t;
 struct json_t *result_terms(const struct rj_downtime_terms *t); /* in milliseconds */
+struct json_t *result_pages(const struct rj_page_counts *p);
 
 void result_print_json(const struct migrate_result *res);
 void result_print_summary(const struct migrate_result *res);

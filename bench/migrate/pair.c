@@ -85,8 +85,8 @@ static int start_child(const struct migrate_opts *o, const struct bench_route *r
 	argv[n++] = fd_text;
 	argv[n++] = "--progress";
 	argv[n++] = "never";
-	argv[n++] = "--memory";
-	argv[n++] = o->memory_text;
+	argv[n++] = "--backing";
+	argv[n++] = o->backing_text;
 	if (o->nodes_text) {
 		argv[n++] = "--memory-nodes";
 		argv[n++] = o->nodes_text;

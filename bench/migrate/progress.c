@@ -44,16 +44,28 @@ void progress_log(void *arg, enum rj_log_level level, const char *line)
 		fprintf(stderr, "%s%s: %s\n", arg ? (const char *)arg : "", words[level], line);
 }
 
+static uint64_t used_bytes(const struct guest_opts *go)
+{
+	return go->used_bytes ? go->used_bytes : go->size_bytes - go->free_bytes - go->zero_bytes;
+}
+
 void progress_plan(const struct migrate_opts *o, const struct bench_route *r)
 {
 	static const char *const kinds[] = { "KVM guest",
 					     "synthetic guest (threads of this process)",
 					     "marked guest (sparse memory, nothing written)" };
+	static const char *const hints[] = { "none", "reporting", "balloon" };
+	const struct guest_opts *go = &o->guest_opts;
 
 	progress_say("plan");
-	progress_say("  guest      %s, %s, workload %s%s%s", kinds[o->kind],
+	progress_say("  guest      %s, %s, workload %s%s%s", kinds[go->kind],
 		     UNITS_BYTES(o->size_bytes), o->workload_text, o->guest_why ? "; " : "",
 		     o->guest_why ? o->guest_why : "");
+	if (go->used_bytes || go->free_bytes || go->zero_bytes)
+		progress_say(
+			"  memory     %s used, %s free (hints: %s), %s zero, the rest never touched",
+			UNITS_BYTES(used_bytes(go)), UNITS_BYTES(go->free_bytes), hints[go->hints],
+			UNITS_BYTES(go->zero_bytes));
 	progress_say("  transport  %s: %s", r->transport, r->why);
 	progress_say("  downtime   %u ms allowed%s", o->max_downtime_ms,
 		     strcmp(o->strict_text, "on") ? "" : "; rather another round than more");

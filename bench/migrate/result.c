@@ -52,12 +52,42 @@ json_t *result_terms(const struct rj_downtime_terms *t)
 	return o;
 }
 
-static json_t *pages_object(const struct rj_page_counts *p)
+json_t *result_pages(const struct rj_page_counts *p)
 {
 	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "normal", (json_int_t)p->normal, "zero",
 			 (json_int_t)p->zero, "hole", (json_int_t)p->hole, "free",
 			 (json_int_t)p->free_pages, "same", (json_int_t)p->same, "delta",
 			 (json_int_t)p->delta, "compressed", (json_int_t)p->compressed);
+}
+
+static json_t *filters_object(const struct rj_stats *st)
+{
+	const struct rj_page_counts *p = &st->pages;
+	const uint64_t pages[RJ_N_FILTERS] = { p->hole, p->free_pages, p->zero,
+					       p->same, p->delta,      p->compressed };
+	json_t *o = json_object();
+
+	for (uint32_t i = 0; i < RJ_N_FILTERS; i++) {
+		const struct rj_filter_stats *f = &st->filter[i];
+
+		json_object_set_new(o, filter_name(i),
+				    json_pack("{s:I,s:I,s:I,s:i}", "pages", (json_int_t)pages[i],
+					      "saved_bytes", (json_int_t)f->saved_bytes, "cost_ns",
+					      (json_int_t)f->cost_ns, "on_percent",
+					      (int)f->on_percent));
+	}
+	return o;
+}
+
+static json_t *hints_object(const struct migrate_result *res)
+{
+	const struct guest_free_figures *f = &res->free_figures;
+
+	if (!res->has_free)
+		return json_null();
+	return json_pack("{s:I,s:I,s:I,s:I}", "hints", (json_int_t)f->n_hints, "pages",
+			 (json_int_t)f->hinted_pages, "taken_pages", (json_int_t)f->taken_pages,
+			 "refused", (json_int_t)f->refused_hints);
 }
 
 static void set_int(json_t *o, const char *key, uint64_t v)
@@ -165,7 +195,11 @@ static json_t *to_json(const struct migrate_result *res)
 	set_int(o, "counter_before", res->counter_before);
 	set_int(o, "counter_after", res->counter_after);
 	set_int(o, "transferred_bytes", st->transferred_bytes);
-	json_object_set_new(o, "pages", pages_object(&st->pages));
+	json_object_set_new(o, "pages", result_pages(&st->pages));
+	json_object_set_new(o, "filters", filters_object(st));
+	set_int(o, "cleared_pages", st->cleared_pages);
+	set_int(o, "free_pages", res->has_free ? res->free_figures.free_pages : 0);
+	json_object_set_new(o, "hints", hints_object(res));
 	json_object_set_new(o, "lanes_plan", lanes_array(&res->lanes));
 	json_object_set_new(o, "node_bytes", node_bytes_array(&res->lanes));
 	set_int(o, "local_bytes", bytes_of_locality(&res->lanes, RJ_LOCAL));
@@ -239,6 +273,24 @@ static void print_downtime(const struct migrate_result *res)
 		       (double)term_ns(&st->predicted, i) / 1e6);
 }
 
+/* Those that did something. */
+static void print_filters(const struct rj_stats *st)
+{
+	const struct rj_page_counts *p = &st->pages;
+	const uint64_t pages[RJ_N_FILTERS] = { p->hole, p->free_pages, p->zero,
+					       p->same, p->delta,      p->compressed };
+
+	for (uint32_t i = 0; i < RJ_N_FILTERS; i++) {
+		const struct rj_filter_stats *f = &st->filter[i];
+
+		if (!pages[i] && f->cost_ns < 1000000)
+			continue;
+		printf("  %-12s %llu pages, saved %s, cost the lanes %.1f ms; applied to %u %%\n",
+		       filter_name(i), (unsigned long long)pages[i], UNITS_BYTES(f->saved_bytes),
+		       (double)f->cost_ns / 1e6, f->on_percent);
+	}
+}
+
 static void print_memory(const struct migrate_result *res)
 {
 	if (res->verified < 0)
@@ -281,6 +333,7 @@ void result_print_summary(const struct migrate_result *res)
 	printf("  moved        %s at %s; the guest dirtied %s in the last round\n",
 	       UNITS_BYTES(st->transferred_bytes), UNITS_RATE(st->throughput_bytes_per_s),
 	       UNITS_RATE(st->dirty_rate_bytes_per_s));
+	print_filters(st);
 	if (bytes_of_locality(&res->lanes, RJ_REMOTE))
 		printf("  nodes        %s sent by lanes near it, %s by lanes at other nodes\n",
 		       UNITS_BYTES(bytes_of_locality(&res->lanes, RJ_LOCAL)),

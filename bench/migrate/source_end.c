@@ -55,6 +55,18 @@ static int on_resume(void *arg, struct rj_session *s, int run)
 	return run ? guest_run(end->guest) : 0;
 }
 
+/*
+ * When there is something to be sent. A balloon is asked again in each round, for what is dirty and
+ * became free meanwhile, but not when the guest is about to stop.
+ */
+static bool wants_hints(const struct source_end *end, const struct rj_event *ev)
+{
+	if (ev->type == RJ_EV_STATE)
+		return ev->u.state.state == RJ_STATE_BULK;
+	return ev->type == RJ_EV_ROUND && end->o->guest_opts.hints == GUEST_HINTS_BALLOON &&
+	       ev->u.round.predicted_downtime_ns > end->o->max_downtime_ms * 1000000ull;
+}
+
 static void on_event(void *arg, struct rj_session *s, const struct rj_event *ev)
 {
 	struct source_end *end = arg;
@@ -62,6 +74,8 @@ static void on_event(void *arg, struct rj_session *s, const struct rj_event *ev)
 	(void)s;
 	progress_event(ev);
 	timeline_event(end->o->timeline, ev);
+	if (wants_hints(end, ev))
+		guest_ask_hints(end->guest);
 	if (ev->type == RJ_EV_DONE)
 		end->runs = ev->u.done.runs;
 }
@@ -165,6 +179,8 @@ static void migrate(struct source_end *end, struct rj_session *s, const char *ur
 	if (end->runs == RJ_RUNS_AT_SOURCE)
 		watch_it_run_on(end);
 	guest_pause(end->guest);
+	guest_free_figures(end->guest, &end->res->free_figures);
+	end->res->has_free = end->o->guest_opts.free_bytes;
 	guest_beats(end->guest, &end->res->beats);
 }
 
@@ -172,19 +188,6 @@ void source_run(struct rj_env *env, const struct migrate_opts *o, const char *ur
 		struct migrate_result *res)
 {
 	struct source_end end = { .o = o, .res = res };
-	struct guest_opts go = {
-		.kind = o->kind,
-		.size_bytes = o->size_bytes,
-		.workload = o->workload,
-		.seed = o->seed,
-		.fill_all = o->fill_all,
-		.fill_none = o->fill_none,
-		.memory = o->memory,
-		.nodes = o->nodes,
-		.tracker = o->tracker_text && !strcmp(o->tracker_text, "ring") ? GUEST_TRACKER_RING
-									       : GUEST_TRACKER_LOG,
-		.break_device_tracking = o->break_text && !strcmp(o->break_text, "device-tracking")
-	};
 	struct rj_session *s = NULL;
 	char why[MIGRATE_TEXT] = "";
 	uint8_t blob[1024];
@@ -193,7 +196,7 @@ void source_run(struct rj_env *env, const struct migrate_opts *o, const char *ur
 
 	res->verified = -1;
 	res->runs_at = "source";
-	ret = guest_create(&go, &end.guest, why, sizeof(why));
+	ret = guest_create(&o->guest_opts, &end.guest, why, sizeof(why));
 	if (ret < 0) {
 		result_fail(res, "%s", why[0] ? why : rj_strerror(ret));
 		return;

@@ -147,13 +147,13 @@ void timeline_start(struct timeline *t, const struct migrate_opts *o, struct rj_
 
 static json_t *round_object(const struct rj_round *r)
 {
-	return json_pack("{s:I,s:I,s:I,s:f,s:I,s:I,s:I,s:f,s:f}", "round", (json_int_t)r->round,
-			 "pages", (json_int_t)r->pages, "bytes", (json_int_t)r->bytes,
-			 "duration_ms", ms(r->duration_ns), "rate_bytes_per_s",
-			 (json_int_t)r->rate_bytes_per_s, "dirty_bytes", (json_int_t)r->dirty_bytes,
-			 "dirty_rate_bytes_per_s", (json_int_t)r->dirty_rate_bytes_per_s,
-			 "predicted_downtime_ms", ms(r->predicted_downtime_ns), "eta_ms",
-			 ms(r->eta_ns));
+	return json_pack("{s:I,s:I,s:I,s:o,s:f,s:I,s:I,s:I,s:f,s:f}", "round", (json_int_t)r->round,
+			 "pages", (json_int_t)r->pages, "bytes", (json_int_t)r->bytes, "kinds",
+			 result_pages(&r->kinds), "duration_ms", ms(r->duration_ns),
+			 "rate_bytes_per_s", (json_int_t)r->rate_bytes_per_s, "dirty_bytes",
+			 (json_int_t)r->dirty_bytes, "dirty_rate_bytes_per_s",
+			 (json_int_t)r->dirty_rate_bytes_per_s, "predicted_downtime_ms",
+			 ms(r->predicted_downtime_ns), "eta_ms", ms(r->eta_ns));
 }
 
 void timeline_event(struct timeline *t, const struct rj_event *ev)

@@ -24,6 +24,7 @@
 #include "bench/migrate/migrate.h"
 
 #define SUM_PAGE_BYTES 4096u
+#define SUM_FREE 0x66726565u
 #define SOURCE_TIMEOUT_MS 60000
 
 struct verifier {
@@ -48,7 +49,7 @@ struct answer {
 
 int page_sums_take(const struct guest *g, struct page_sums *sums)
 {
-	uint64_t n = 0, at = 0;
+	uint64_t n = 0, at = 0; /* regions follow each other as the guest numbers its pages */
 
 	for (uint32_t i = 0; i < guest_n_regions(g); i++) {
 		struct rj_region r;
@@ -56,6 +57,7 @@ int page_sums_take(const struct guest *g, struct page_sums *sums)
 		guest_region(g, i, &r);
 		n += r.len_bytes / SUM_PAGE_BYTES;
 	}
+	sums->n_free = 0;
 	sums->sum = malloc(n * sizeof(*sums->sum));
 	if (!sums->sum)
 		return -ENOMEM;
@@ -63,8 +65,14 @@ int page_sums_take(const struct guest *g, struct page_sums *sums)
 		struct rj_region r;
 
 		guest_region(g, i, &r);
-		for (uint64_t p = 0; p < r.len_bytes; p += SUM_PAGE_BYTES)
-			sums->sum[at++] = XXH3_64bits((const char *)r.host + p, SUM_PAGE_BYTES);
+		for (uint64_t p = 0; p < r.len_bytes; p += SUM_PAGE_BYTES) {
+			bool is_free = guest_page_is_free(g, at);
+
+			sums->n_free += is_free;
+			sums->sum[at++] =
+				is_free ? SUM_FREE
+					: XXH3_64bits((const char *)r.host + p, SUM_PAGE_BYTES);
+		}
 	}
 	sums->n = n;
 	return 0;
@@ -147,6 +155,11 @@ static void compare(const struct page_sums *mine, const uint64_t *theirs, struct
 		snprintf(a->text, sizeof(a->text),
 			 "%" PRIu64 " of %" PRIu64 " pages differ, the first at offset 0x%" PRIx64,
 			 differ, mine->n, first * SUM_PAGE_BYTES);
+	else if (mine->n_free)
+		snprintf(a->text, sizeof(a->text),
+			 "memory equal over %" PRIu64 " pages; of %" PRIu64 " free ones %" PRIu64
+			 " hold zeros, the others what the guest once had there",
+			 mine->n - mine->n_free, mine->n_free, mine->n_free_zero);
 	else
 		snprintf(a->text, sizeof(a->text), "memory equal over %" PRIu64 " pages", mine->n);
 }
