@@ -29,7 +29,6 @@ static void free_maps(struct rji_pageset_region *r)
 	rji_bitmap_free(m->armed, r->n_pages);
 	rji_bitmap_free(m->found, r->n_pages);
 	rji_bitmap_free(m->to_clear, r->n_pages);
-	free(m->in_hand);
 	free(m);
 	r->free_maps = NULL;
 }
@@ -62,10 +61,7 @@ void rji_free_hints_open(struct rji_free_hints *f, bool open)
 	pthread_mutex_unlock(&f->lock);
 }
 
-/*
- * With the lock. A round may be under way, and which windows the lanes have opened in it is only noted
- * from now on: all count as opened.
- */
+/* With the lock. */
 static int need_maps(struct rji_free_hints *f, struct rji_pageset_region *r)
 {
 	struct rji_free_maps *m = r->free_maps;
@@ -80,17 +76,13 @@ static int need_maps(struct rji_free_hints *f, struct rji_pageset_region *r)
 	m->armed = rji_bitmap_alloc(r->n_pages);
 	m->found = rji_bitmap_alloc(r->n_pages);
 	m->to_clear = r->given_zeroed ? NULL : rji_bitmap_alloc(r->n_pages);
-	m->in_hand = malloc(r->n_windows);
-	if (!m->hinted || !m->armed || !m->found || !m->in_hand ||
-	    (!m->to_clear && !r->given_zeroed)) {
+	if (!m->hinted || !m->armed || !m->found || (!m->to_clear && !r->given_zeroed)) {
 		free_maps(r);
 		return -ENOMEM;
 	}
-	memset(m->in_hand, 1, r->n_windows);
-	atomic_fetch_add_explicit(&f->map_bytes,
-				  (m->to_clear ? 4 : 3) * r->n_words * sizeof(uint64_t) +
-					  r->n_windows + sizeof(*m),
-				  memory_order_relaxed);
+	atomic_fetch_add_explicit(
+		&f->map_bytes, (m->to_clear ? 4 : 3) * r->n_words * sizeof(uint64_t) + sizeof(*m),
+		memory_order_relaxed);
 	return 0;
 }
 
@@ -228,7 +220,7 @@ static int arm_window(struct rji_pageset_region *r, uint32_t region, uint32_t wi
 	uint64_t *armed = r->free_maps->armed + word;
 
 	memset(armed, 0, n * sizeof(*armed));
-	if (r->free_maps->in_hand[window] || !r->may_pend[window])
+	if (r->in_hand[window] || !r->may_pend[window])
 		return 0;
 	memcpy(armed, r->pending + word, n * sizeof(*armed));
 	return rearm(r, region, first, n_pages, armed);
@@ -301,8 +293,7 @@ void rji_free_begin_round(struct rji_free_hints *f)
 	for (uint32_t i = 0; f && i < f->set->n_regions; i++) {
 		struct rji_pageset_region *r = &f->set->region[i];
 
-		if (r->free_maps)
-			memset(r->free_maps->in_hand, 0, r->n_windows);
+		memset(r->in_hand, 0, r->n_windows);
 	}
 }
 
@@ -312,9 +303,9 @@ void rji_free_leave_out(struct rji_free_hints *f, struct rji_pageset_region *r, 
 	uint64_t first = first_page / RJI_WORD_BITS, n = rji_bitmap_words(n_pages), skipped = 0;
 	struct rji_free_maps *m = r->free_maps;
 
+	r->in_hand[first_page >> r->window_shift] = 1;
 	if (!m)
 		return;
-	m->in_hand[first_page >> r->window_shift] = 1;
 	for (uint64_t i = first; i < first + n; i++) {
 		uint64_t out = r->pending[i] & m->hinted[i];
 

@@ -39,7 +39,6 @@ struct rji_free_maps {
 	uint64_t *found;  /* dirty; the collect under way takes it into pending */
 	uint64_t *
 		to_clear; /* pending, but to be cleared instead; the words are owned like pending */
-	uint8_t *in_hand; /* of each window: opened in this round */
 };
 
 struct rji_free_hints {

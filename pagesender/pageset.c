@@ -22,6 +22,7 @@ static void region_fini(struct rji_pageset_region *r)
 	rji_bitmap_free(r->known, r->n_pages);
 	r->touched = r->known = NULL;
 	free(r->span_node);
+	free(r->in_hand);
 	free(r->may_pend);
 	free((void *)r->may_mark);
 }
@@ -44,10 +45,12 @@ int rji_pageset_add(struct rji_pageset *set, const struct rj_region *desc)
 	r->n_windows = (uint32_t)((r->n_pages + r->window_pages - 1) >> r->window_shift);
 	r->may_pend = calloc(r->n_windows, sizeof(*r->may_pend));
 	r->may_mark = calloc(r->n_windows, sizeof(*r->may_mark));
+	r->in_hand = calloc(r->n_windows, sizeof(*r->in_hand));
 	r->pending = rji_bitmap_alloc(r->n_pages);
 	r->unfenced = rji_bitmap_alloc(r->n_pages);
 	r->marked = (rji_plain_word *)rji_bitmap_alloc(r->n_pages);
-	if (!r->pending || !r->unfenced || !r->marked || !r->may_pend || !r->may_mark) {
+	if (!r->pending || !r->unfenced || !r->marked || !r->may_pend || !r->may_mark ||
+	    !r->in_hand) {
 		region_fini(r);
 		return -ENOMEM;
 	}
@@ -156,7 +159,7 @@ uint64_t rji_pageset_metadata_bytes(const struct rji_pageset *set)
 	for (uint32_t i = 0; i < set->n_regions; i++)
 		bytes += (3 + !!set->region[i].touched + !!set->region[i].known) *
 				 set->region[i].n_words * sizeof(uint64_t) +
-			 2 * set->region[i].n_windows +
+			 3 * set->region[i].n_windows +
 			 (set->region[i].span_node ? n_spans(&set->region[i]) : 0);
 	return bytes;
 }

@@ -61,6 +61,7 @@ struct rji_pageset_region {
 	 * walks the maps of a huge guest to find nothing. may_pend is the control thread's.
 	 */
 	uint8_t *may_pend;
+	uint8_t *in_hand; /* opened by a lane in this round; under the lock of free_hint.h */
 	_Atomic uint8_t *may_mark;
 	uint32_t n_trackers; /* those which cover it */
 	struct rji_attached {
