@@ -24,9 +24,12 @@ KEYS = {
     "request_max_us", "collect_max_us", "rearm_max_us", "metadata_bytes", "source_cpu_s",
     "destination_cpu_s", "lanes_plan", "node_bytes", "local_bytes", "remote_bytes",
     "rollbacks", "lanes_replaced", "predicted_p99_ms", "overshoot",
-    "throttle_percent", "throttled_ms", "throttle_cost_ms",
+    "throttle_percent", "throttled_ms", "throttle_cost_ms", "filters", "cleared_pages", "free_pages",
+    "hints",
 }
 TERMS = {"pause", "harvest", "send", "fence", "save", "load", "revoke", "handover", "resume"}
+FILTERS = {"hole", "free", "zero", "same", "delta", "zstd"}
+FIGURES = {"pages", "saved_bytes", "cost_ns", "on_percent"}
 PAGES = {"normal", "zero", "hole", "free", "same", "delta", "compressed"}
 
 
@@ -149,9 +152,16 @@ def random_args(rng, kvm, largest_mib=256):
         "uniform:%dM" % rng.choice([1, 20, 100]),
         "hot:%dM:%dM" % (rng.randrange(1, max(2, size // mib // 4)), rng.choice([10, 100, 400])),
         "sweep:%dM" % rng.choice([5, 50]),
+        "same:%dM" % rng.choice([20, 100]),
+        "aba:%dM" % rng.choice([20, 100]),
+        "sparse:%d:%dM" % (rng.choice([8, 64, 512]), rng.choice([20, 100])),
     ])
     guest = "kvm" if kvm and rng.random() < 0.6 else "synthetic"
     tracker = ["--tracker", rng.choice(["log", "ring"])] if guest == "kvm" else []
-    return ["--guest", guest, *tracker, "--size", str(size),
+    parts = []
+    if size >= 32 * mib and rng.random() < 0.5:
+        parts = ["--zero", "%.2f" % rng.uniform(0, 30), "--free", "%.2f" % rng.uniform(1, 50),
+                 "--hints", rng.choice(["reporting", "balloon", "none"]), "--reuse", rng.choice(["0", "4M", "32M"])]
+    return ["--guest", guest, *tracker, "--size", str(size), *parts,
             "--workload", workload, "--lanes", str(rng.choice([1, 2, 3, 4, 7])),
             "--seed", str(rng.randrange(1 << 30)), "--transport", rng.choice(["tcp", "unix"])]

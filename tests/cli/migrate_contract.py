@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-from migrate import (HAS_KVM, KEYS, PAGES, PROGRAM, TERMS, Ended, Running, check, listen, main, run)
+from migrate import (FIGURES, FILTERS, HAS_KVM, KEYS, PAGES, PROGRAM, TERMS, Ended, Running, check, listen, main, run)
 from threads import ran_outside, run_watched
 
 SMALL = ["--size", "32M", "--progress", "never", "--json"]
@@ -24,10 +24,11 @@ def check_keys(j):
     check(KEYS <= set(j), "keys missing: %s" % (KEYS - set(j)))
     check(set(j["downtime_terms"]) == TERMS and set(j["predicted_terms"]) == TERMS, j)
     check(set(j["pages"]) == PAGES, j)
+    check(set(j["filters"]) == FILTERS and all(set(f) == FIGURES for f in j["filters"].values()), j)
 
 
 def case_json_has_every_key_and_the_terms_add_up():
-    end = run("--guest", "synthetic", "--transport", "tcp", "--verify", *SMALL)
+    end = run("--guest", "synthetic", "--transport", "tcp", "--verify", "--filters", "none", *SMALL)
     completed(end, verified=True, transport="tcp", guest="synthetic", guest_bytes=32 << 20)
     check_keys(end.json)
     check(abs(sum(end.json["downtime_terms"].values()) - end.json["downtime_ms"]) < 1, end)
@@ -76,9 +77,9 @@ def case_kvm_guest_tracked_by_the_dirty_ring_arrives():
 
 
 def case_each_kind_of_memory_and_filling_arrives():
-    for memory in ("shared", "private", "huge"):
-        for more in ([], ["--prefault", "--fill", "random"]):
-            completed(run("--guest", "synthetic", "--transport", "tcp", "--memory", memory, "--verify",
+    for backing in ("memfd", "anon", "thp"):
+        for more in ([], ["--prefault", "--fill", "random"], ["--fill", "text"]):
+            completed(run("--guest", "synthetic", "--transport", "tcp", "--backing", backing, "--verify",
                           "--workload", "uniform:20M", *more, *SMALL), verified=True)
     end = run("--guest", "marked", "--transport", "null", "--prefault", *SMALL)
     check(end.status == 2 and "--prefault needs real memory" in end.json["error"], end)
@@ -149,7 +150,18 @@ def case_usage_errors_exit_2_with_one_line():
             (["--max-downtime", "0"], "--max-downtime"),
             (["--workload", "uniform"], "workload"),
             (["--workload", "hot:1:1"], "hot"),
+            (["--workload", "sparse:3:1M"], "sparse"),
             (["--transport", "pigeon"], "--transport"),
+            (["--filters", "hole,holes"], "--filters"),
+            (["--filters", ""], "--filters"),
+            (["--zero", "101"], "--zero"),
+            (["--free", "-1"], "--free"),
+            (["--free", "nan"], "--free"),
+            (["--hints", "balloon"], "--hints"),
+            (["--reuse", "1M", "--zero", "5"], "--reuse"),
+            (["--zero", "60", "--free", "60"], "zero"),
+            (["--used", "2G"], "uses"),
+            (["--guest", "marked", "--zero", "5"], "memory that is there"),
             (["--transport", "null", "--verify"], "--verify"),
             (["--guest", "synthetic", "--tracker", "ring"], "--tracker"),
             (["--listen", "tcp://127.0.0.1:0", "--to", "tcp://127.0.0.1:1"], "--listen"),
@@ -264,7 +276,8 @@ def case_help_and_version():
 
 def case_faster_than_the_link_is_cancelled_or_stopped_anyway():
     capped = ["--transport", "tcp", "--guest", "synthetic", "--size", "32M", "--workload", "uniform:60M",
-              "--bandwidth", "30M", "--max-downtime", "30", "--timeout", "4", "--progress", "never", "--json"]
+              "--bandwidth", "30M", "--max-downtime", "30", "--timeout", "4", "--filters", "none",
+              "--progress", "never", "--json"]
     ended = run(*capped)
     check(ended.status == 4 and ended.json["runs_at"] == "source", ended)
     check(ended.json["rounds"] > 1, "it did not iterate: %r" % ended)
@@ -283,7 +296,8 @@ def case_cancelled_before_the_ends_met_it_does_not_linger():
 
 def case_faster_than_the_link_arrives_throttled():
     capped = ["--guest", "kvm" if HAS_KVM else "synthetic", "--transport", "tcp", "--size", "16M", "--workload",
-              "uniform:60M", "--bandwidth", "30M", "--max-downtime", "150", "--progress", "never", "--json"]
+              "uniform:60M", "--bandwidth", "30M", "--max-downtime", "150", "--filters", "none", "--progress", "never",
+              "--json"]
     ended = run(*capped, "--throttle", "on", "--timeout", "100", "--verify")
     completed(ended, verified=True)
     check(20 <= ended.json["throttle_percent"] <= 99, ended)

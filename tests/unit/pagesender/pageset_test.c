@@ -63,7 +63,7 @@ Test(pageset, sums_are_those_of_the_regions)
 	add("a", 1 << 20, 4096);
 	add("b", 4 << 20, 2 << 20);
 	cr_assert_eq(set.guest_bytes, 5 << 20);
-	cr_assert_eq(rji_pageset_metadata_bytes(&set), 3 * (4 + 1) * 8 + 2 * 2);
+	cr_assert_eq(rji_pageset_metadata_bytes(&set), 3 * (4 + 1) * 8 + 3 * 2);
 	cr_assert_str_eq(set.region[1].name, "b");
 }
 
