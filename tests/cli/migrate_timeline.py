@@ -57,7 +57,9 @@ def case_the_file_tells_samples_rounds_and_the_end():
     times = [line["t_ms"] for line in lines]
     check(times == sorted(times), times)
     check([r["round"] for r in of("round", lines)] == list(range(1, j["rounds"] + 1)), lines)
-    check(of("round", lines)[0]["bytes"] == 32 << 20, lines)
+    bulk = of("round", lines)[0]
+    check(bulk["pages"] == (32 << 20) // 4096 == sum(bulk["kinds"].values()), bulk)
+    check(0 < bulk["bytes"] <= 32 << 20, bulk)
     states = [s["state"] for s in of("state", lines)]
     check(states[-4:] == ["stopping", "prepared", "committed", "completed"], states)
     last = lines[-1]
