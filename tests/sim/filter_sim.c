@@ -38,7 +38,13 @@ static void give_up(struct sim_plan *plan)
 	be_busy(plan);
 	plan->return_percent = 20;
 	plan->free_percent = 60;
-	plan->filters = RJ_FILTER_FREE | (plan->seed % 2 ? RJ_FILTER_ZERO | RJ_FILTER_SAME : 0);
+	/* Several windows, and mostly zeros: some are opened long after the first. */
+	if (plan->seed % 6 == 0) {
+		plan->guest_units = 40000;
+		plan->n_lanes = 1;
+	}
+	plan->filters = RJ_FILTER_FREE |
+			(plan->seed % 2 || plan->guest_units ? RJ_FILTER_ZERO | RJ_FILTER_SAME : 0);
 	plan->zeroed = plan->seed % 4 < 2;
 }
 
@@ -46,6 +52,8 @@ static void balloon(struct sim_plan *plan)
 {
 	give_up(plan);
 	plan->balloon = true;
+	plan->free_percent = 90;
+	plan->writes *= 3;
 }
 
 /* A lane breaks in the middle: nobody knows what has arrived. */

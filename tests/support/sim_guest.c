@@ -329,6 +329,13 @@ static void store_somewhere(struct sim_guest *g)
 		sim_below(&g->random, hot && r->n_units > HOT_UNITS ? HOT_UNITS : r->n_units);
 	uint64_t kind = sim_below(&g->random, 10);
 
+	if (g->free_percent && g->n_given_up && sim_chance(&g->random, 40)) {
+		uint64_t n = g->n_given_up < SIM_MAX_HINTS ? g->n_given_up : SIM_MAX_HINTS;
+		const struct sim_hint *h = &g->given_up[sim_below(&g->random, n)];
+
+		r = &g->region[h->region];
+		unit = h->page * (r->page_bytes / SIM_UNIT_BYTES);
+	}
 	store(g, r, unit,
 	      kind < 6	 ? SIM_VCPU
 	      : kind < 8 ? SIM_IO
@@ -360,6 +367,7 @@ static void give_up(struct sim_guest *g, uint32_t region, uint64_t page)
 	pthread_mutex_unlock(&r->lock);
 	if (taken)
 		return;
+	g->given_up[g->n_given_up++ % SIM_MAX_HINTS] = (struct sim_hint){ region, page, 0 };
 	if (g->balloon) {
 		if (g->generation && g->n_hints < SIM_MAX_HINTS)
 			g->hint[g->n_hints++] = (struct sim_hint){ region, page, g->generation };
@@ -390,7 +398,7 @@ void sim_guest_free_step(struct sim_guest *g)
 		return;
 	pthread_rwlock_rdlock(&g->gate);
 	if (g->running && g->session && sim_chance(&g->random, g->free_percent)) {
-		if (g->balloon && sim_chance(&g->random, g->generation ? 3 : 50))
+		if (g->balloon && sim_chance(&g->random, g->generation ? 1 : 50))
 			rj_free_begin(g->session, &g->generation);
 		if (g->n_hints && sim_chance(&g->random, 50)) {
 			hand_in(g);

@@ -96,6 +96,8 @@ struct sim_guest {
 	uint64_t generation;   /* from rj_free_begin() */
 	uint32_t n_hints;
 	struct sim_hint hint[SIM_MAX_HINTS];
+	uint64_t n_given_up; /* the latest of them are the likeliest to be used again */
+	struct sim_hint given_up[SIM_MAX_HINTS];
 	_Atomic uint64_t n_writes;
 };
 
