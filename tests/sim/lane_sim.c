@@ -139,6 +139,8 @@ static char *stop_phase(const struct sim_case *c)
 		text = sim_say("the guest did not go on at the source");
 	if (!text && !r.stats[SIM_SOURCE].lanes_replaced)
 		text = sim_say("no lane was replaced");
+	if (!text)
+		text = sim_judge_stop(sp.stood_ns, plan.max_downtime_ms);
 	/* A stalled lane is given up only after this, so it tells the order, not the speed. */
 	if (!text && sp.stood_ns > STALL_MS / 2 * RJI_NS_PER_MS)
 		text = sim_say("the guest stood for %llu ms: it waited for the lane",

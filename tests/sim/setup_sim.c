@@ -391,6 +391,7 @@ static char *roll_back(const struct sim_case *c)
 struct slow {
 	enum rj_event_type at;
 	uint32_t n;
+	uint64_t paused_ns, stood_ns; /* until the guest went on at the source */
 };
 
 static void be_slow(void *arg, struct sim_migration *m, enum sim_side side,
@@ -400,7 +401,10 @@ static void be_slow(void *arg, struct sim_migration *m, enum sim_side side,
 	struct slow *slow = arg;
 
 	(void)m;
-	(void)side;
+	if (side == SIM_SOURCE && ev->type == RJ_RQ_PAUSE)
+		slow->paused_ns = rji_now_ns();
+	if (side == SIM_SOURCE && ev->type == RJ_RQ_RESUME && !slow->stood_ns)
+		slow->stood_ns = rji_now_ns() - slow->paused_ns;
 	if (ev->type == slow->at && !slow->n++)
 		nanosleep(&late, NULL);
 }
@@ -433,6 +437,8 @@ static char *roll_back_load(const struct sim_case *c)
 	text = sim_try(&plan, can_reset ? SIM_MOVES : SIM_STAYS, false, &r);
 	if (!text && !r.stats[SIM_SOURCE].rollbacks)
 		text = sim_say("it was not rolled back");
+	if (!text && slow.at == RJ_RQ_LOAD) /* else it is the source's VMM itself that is late */
+		text = sim_judge_stop(slow.stood_ns, plan.max_downtime_ms);
 	if (!text && !can_reset && r.status[SIM_SOURCE] != RJ_E_DOWNTIME)
 		text = sim_say("the source ended with %d: %s", r.status[0], r.error[0].text);
 	return text;

@@ -24,6 +24,18 @@ bool sim_is_long(void)
 	return text && *text && strcmp(text, "0");
 }
 
+#define GRACE_MS 50.0
+
+char *sim_judge_stop(uint64_t stood_ns, uint32_t max_downtime_ms)
+{
+	double ms = (double)stood_ns / 1e6;
+
+	if (!sim_is_long())
+		return NULL;
+	fprintf(stderr, "the guest went on after %.1f ms, of %u allowed\n", ms, max_downtime_ms);
+	return ms > max_downtime_ms + GRACE_MS ? sim_say("the guest stood for %.1f ms", ms) : NULL;
+}
+
 char *sim_say(const char *fmt, ...)
 {
 	char *text = NULL;

@@ -39,6 +39,12 @@ int sim_run(struct sim_cases *cs, int argc, char **argv);
 /* RJ_TEST_LONG is set. */
 bool sim_is_long(void);
 
+/*
+ * The guest stood so long before it went on at the source. Told in the long form, and judged there: by what it may and
+ * 50 ms, which says something about this machine too.
+ */
+char *sim_judge_stop(uint64_t stood_ns, uint32_t max_downtime_ms);
+
 /* A complaint. */
 char *sim_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
