@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 void rji_log(const struct rji_host *host, enum rj_log_level level, const char *fmt, ...)
 {
@@ -45,6 +46,13 @@ void rji_thread_bind(const struct rji_host *host, const char *role, const struct
 	rji_cpus_format(cpus, list, sizeof(list));
 	rji_log(host, RJ_LOG_WARN, "%s cannot be bound to the CPUs %s: %s", role, list,
 		strerrordesc_np(-ret));
+}
+
+void rji_thread_give_way(const struct rji_host *host)
+{
+	/* On Linux 0 is the calling thread, not the process. */
+	if (host && getpriority(PRIO_PROCESS, 0) < host->busy_nice)
+		setpriority(PRIO_PROCESS, 0, host->busy_nice);
 }
 
 static void *named_thread(void *p)

@@ -19,6 +19,7 @@ struct rji_host {
 	void *arg;
 	enum rj_log_level log_level;
 	const struct rji_cpus *cpus; /* no thread leaves these; NULL: any */
+	int busy_nice;		     /* of threads that move pages */
 };
 
 /* Log one line, without a newline; host may be NULL. Not for the data path. */
@@ -38,6 +39,12 @@ int rji_thread_start(const struct rji_host *host, const char *role, void *(*fn)(
  */
 int rji_thread_start_on(const struct rji_host *host, const char *role, const struct rji_cpus *cpus,
 			void *(*fn)(void *), void *arg, pthread_t *t_p);
+
+/*
+ * The calling thread is about to move pages: have it give way to others, vCPUs above all. One that
+ * is nicer already stays so.
+ */
+void rji_thread_give_way(const struct rji_host *host);
 
 /*
  * Keep the calling thread, one of ours, to these CPUs; where the host's hook made it, to those of

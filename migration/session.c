@@ -34,6 +34,7 @@ void rj_opts_init(struct rj_opts *o)
 		.gid_index = -1,
 		.traffic_class = -1,
 		.filters = 0,
+		.lane_nice = 10,
 	};
 }
 
@@ -96,7 +97,7 @@ static bool is_valid_opts(const struct rj_opts *o, bool is_destination)
 	    ~(is_destination ? RJ_FILE_LAZY : RJ_FILE_STOPPED | RJ_FILE_STAY_PAUSED))
 		return false;
 	if (o->on_timeout > RJ_ON_TIMEOUT_STOP_ANYWAY || o->throttle_max_percent > 99 ||
-	    o->filters & ~(uint32_t)RJ_FILTER_ALL)
+	    o->lane_nice > 19 || o->filters & ~(uint32_t)RJ_FILTER_ALL)
 		return false;
 	return o->max_downtime_ms && o->peer_timeout_ms && o->request_timeout_ms &&
 	       o->connect_timeout_ms;
@@ -198,6 +199,7 @@ static int open_session(struct rj_env *env, const struct rj_opts *o, bool is_des
 		return -ENOMEM;
 	s->env = env;
 	s->own_host = env->host;
+	s->own_host.busy_nice = (int)o->lane_nice;
 	s->host = &s->own_host;
 	s->is_destination = is_destination;
 	s->o.control_fd = -1; /* or a failure before they are copied closes 0 */

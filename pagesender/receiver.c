@@ -28,7 +28,10 @@ static void *serve_thread(void *arg)
 {
 	struct server *server = arg;
 	struct rji_receiver *r = server->receiver;
-	int ret = r->o.ops->serve(server->lane, &server->err);
+	int ret;
+
+	rji_thread_give_way(r->o.host);
+	ret = r->o.ops->serve(server->lane, &server->err);
 
 	atomic_store_explicit(&server->cpu_ns, rji_thread_cpu_ns(), memory_order_relaxed);
 	if (ret < 0 && r->o.ops->cut)

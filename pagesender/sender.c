@@ -160,6 +160,7 @@ static void *lane_thread(void *arg)
 	struct rji_sender *s = w->sender;
 	uint64_t number = 0;
 
+	rji_thread_give_way(s->o.host);
 	for (;;) {
 		enum rji_sender_job job = next_job(s, &number);
 		int ret;

@@ -13,6 +13,7 @@ void migrate_opts_to_session(const struct migrate_opts *o, const char *uri, stru
 	so->uri = uri;
 	so->n_lanes = o->n_lanes;
 	so->cpus = o->cpus;
+	so->lane_nice = o->lane_nice;
 	so->max_downtime_ms = o->max_downtime_ms;
 	so->strict_downtime = !strcmp(o->strict_text, "on");
 	so->timeout_ms = o->timeout_s * 1000;

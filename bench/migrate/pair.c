@@ -67,7 +67,7 @@ void pair_tell_result(int fd, const struct migrate_result *res)
 static int start_child(const struct migrate_opts *o, const struct bench_route *route,
 		       struct child *c)
 {
-	char fd_text[16], lanes[16], cap[24];
+	char fd_text[16], lanes[16], lane_nice[12], cap[24];
 	const char *argv[32];
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
@@ -78,6 +78,7 @@ static int start_child(const struct migrate_opts *o, const struct bench_route *r
 		return -errno;
 	snprintf(fd_text, sizeof(fd_text), "%d", REPORT_FD);
 	snprintf(lanes, sizeof(lanes), "%u", o->n_lanes);
+	snprintf(lane_nice, sizeof(lane_nice), "%u", o->lane_nice);
 	argv[n++] = "ramjet-migrate";
 	argv[n++] = "--listen";
 	argv[n++] = route->uri;
@@ -95,6 +96,8 @@ static int start_child(const struct migrate_opts *o, const struct bench_route *r
 		argv[n++] = "--data-addrs";
 		argv[n++] = o->data_addrs;
 	}
+	argv[n++] = "--lane-nice";
+	argv[n++] = lane_nice;
 	if (o->cpus) {
 		argv[n++] = "--cpus";
 		argv[n++] = o->cpus;

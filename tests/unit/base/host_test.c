@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <criterion/criterion.h>
 
@@ -161,6 +162,29 @@ Test(host, threads_stay_on_the_hosts_cpus_also_those_of_the_hook)
 		pthread_join(t, NULL);
 		cr_assert(rji_cpus_equal(&seen, &one));
 	}
+}
+
+static void *look_at_nice(void *arg)
+{
+	const struct rji_host *host = arg;
+
+	rji_thread_give_way(host);
+	return (void *)(intptr_t)getpriority(PRIO_PROCESS, 0);
+}
+
+Test(host, a_thread_gives_way_and_does_not_come_back)
+{
+	struct rji_host host = { .busy_nice = 7 };
+	int before = getpriority(PRIO_PROCESS, 0);
+	pthread_t t;
+	void *seen;
+
+	cr_assert_eq(rji_thread_start(&host, "rj-x", look_at_nice, &host, &t), 0);
+	pthread_join(t, &seen);
+	cr_assert_eq((intptr_t)seen, before > 7 ? before : 7);
+	cr_assert_eq(getpriority(PRIO_PROCESS, 0), before, "the thread only, not the process");
+	host.busy_nice = before - 1;
+	cr_assert_eq((intptr_t)look_at_nice(&host), before);
 }
 
 Test(host, a_thread_may_be_kept_to_a_part)
