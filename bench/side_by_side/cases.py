@@ -15,6 +15,8 @@ from watch import PinnedBytes, ReceiverCpu
 MIB = 1 << 20
 GIB = 1 << 30
 
+BACKING = {"shared": "memfd", "private": "anon", "huge": "thp"}  # as ramjet-migrate calls them
+
 
 class Case:
     """prepare() finds what is needed, else raises Missing; then ours and theirs can be measured."""
@@ -29,8 +31,8 @@ class Case:
         self.extra = {}
 
     def start(self, *more, progress=False):
-        return self.ramjet.start_migration(self.transport, self.size, "--memory", self.opts.memory,
-                                           *more, progress=progress)
+        return self.ramjet.start_migration(self.transport, self.size, "--backing",
+                                           BACKING[self.opts.memory], *more, progress=progress)
 
     def migrate(self, *more):
         """Both ends here. Every figure it prints."""
