@@ -33,7 +33,7 @@ void rj_opts_init(struct rj_opts *o)
 		.state_max_bytes = 1ull << 30,
 		.gid_index = -1,
 		.traffic_class = -1,
-		.filters = 0,
+		.filters = RJ_FILTER_ALL,
 		.lane_nice = 10,
 	};
 }
