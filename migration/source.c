@@ -246,7 +246,7 @@ static int start_filters(struct rj_session *s, struct rj_error *err)
 	const struct rj_region *regions[RJ_MAX_REGIONS];
 	const struct rji_filters_opts o = {
 		.on = usable_filters(s),
-		.can_clear = s->features & RJI_FEATURE_CODED &&
+		.can_clear = (s->features & RJI_FEATURE_CODED || !rji_session_has_peer(s)) &&
 			     s->ops->codings >> RJI_CODING_ZEROS & 1,
 		.delta_cache_bytes = s->o.delta_cache_bytes,
 		.copy_always = s->copy_always,
@@ -294,6 +294,8 @@ static int open_file(struct rj_session *s, struct rj_error *err)
 	struct rji_addrs none = { 0 };
 	int ret = rji_snapshot_begin(s, err);
 
+	for (uint32_t i = 0; i < s->n_given; i++) /* what is not in the file */
+		s->set.region[i].given_zeroed = true;
 	if (!ret)
 		ret = rji_session_create_transport(s, err);
 	s->fig.n_lanes = s->o.n_lanes;

@@ -13,6 +13,7 @@
  *
  * A lane holds no more memory than its ring: the pages themselves are what the kernel reads.
  */
+#include <assert.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -194,7 +195,7 @@ static int put_pages(struct file_lane *lane, uint32_t region, uint64_t offset, u
 	return ret ? ret : write_run(lane, &run, err);
 }
 
-/* Never touched: nothing in the file either. */
+/* Never touched, or free: nothing in the file either. */
 static int put_holes(struct file_lane *lane, uint32_t region, uint64_t offset, uint64_t end,
 		     struct rj_error *err)
 {
@@ -249,6 +250,24 @@ static int file_post(struct rji_lane *lane_, const struct rji_extent *e, uint32_
 	return ret ? ret : rji_file_ring_submit(&lane->ring, err);
 }
 
+/* Pages that are to be zero, free ones: taken out of the file, without a look at them. */
+static int file_post_coded(struct rji_lane *lane_, const struct rji_coded *c, uint32_t n,
+			   struct rj_error *err)
+{
+	struct file_lane *lane = (struct file_lane *)lane_;
+	int ret = 0;
+
+	for (uint32_t i = 0; !ret && i < n; i++) {
+		const struct rji_extent *e = &c[i].extent;
+
+		assert(c[i].coding == RJI_CODING_ZEROS);
+		ret = rji_stop_is_set(lane->stop) ? -ECANCELED
+						  : put_holes(lane, e->region, e->offset_bytes,
+							      e->offset_bytes + e->len_bytes, err);
+	}
+	return ret;
+}
+
 static int file_drain(struct rji_lane *lane, struct rj_error *err)
 {
 	return rji_file_ring_drain(&((struct file_lane *)lane)->ring, err);
@@ -294,6 +313,8 @@ const struct rji_transport_ops rji_file_transport = {
 	.dereg_all = file_dereg_all,
 	.connect = file_connect,
 	.post = file_post,
+	.codings = 1u << RJI_CODING_ZEROS,
+	.post_coded = file_post_coded,
 	.drain = file_drain,
 	.fence = file_fence,
 	.stats = file_stats,

@@ -210,6 +210,30 @@ Test(snapshot_lane, a_page_that_becomes_zero_is_punched, .init = set_up, .fini =
 	must_come_back();
 }
 
+/* Free pages are not looked at: what is in them does not matter. */
+Test(snapshot_lane, pages_to_be_cleared_are_punched, .init = set_up, .fini = tear_down)
+{
+	const struct rji_coded c = { .extent = { .offset_bytes = 16 * PAGE, .len_bytes = 8 * PAGE },
+				     .coding = RJI_CODING_ZEROS };
+
+	for (uint32_t i = 0; i < 64; i++)
+		fill(i, 9);
+	open_lane();
+	cr_assert_eq(rji_file_transport.codings, 1u << RJI_CODING_ZEROS);
+	send_all();
+	cr_assert_eq(rji_file_transport.post_coded(lane, &c, 1, &err), 0, "%s", err.text);
+	cr_assert_eq(rji_file_transport.fence(lane, 0, &err), 0);
+	for (uint32_t i = 16; i < 24; i++)
+		cr_assert(is_hole(i));
+	cr_assert_not(is_hole(15));
+	cr_assert_not(is_hole(24));
+	cr_assert_eq(rji_bitmap_weight(writer->memory[0].present, N_PAGES / 64), 56);
+	commit();
+	close_lane();
+	memset(ram + 16 * PAGE, 0, 8 * PAGE);
+	must_come_back();
+}
+
 Test(snapshot_lane, a_page_written_again_takes_its_own_place_and_a_new_checksum, .init = set_up,
      .fini = tear_down)
 {
