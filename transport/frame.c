@@ -123,11 +123,15 @@ void rji_frame_encode_coded(const struct rji_coded *coded, uint32_t n, uint8_t *
 	}
 }
 
-/* Zeros have no code and any length; the others a code that is no longer than what it makes. */
+/*
+ * Zeros have no code and any length, in whole pages of 4096 bytes, by which they are made; the others a code that
+ * is no longer than what it makes.
+ */
 static bool is_plausible(const struct rji_coded *c)
 {
 	if (c->coding == RJI_CODING_ZEROS)
-		return !c->len_bytes;
+		return !c->len_bytes &&
+		       !((c->extent.offset_bytes | c->extent.len_bytes) % RJI_CODED_ZEROS_BYTES);
 	return c->coding <= RJI_CODING_ZSTD && c->len_bytes &&
 	       c->extent.len_bytes <= RJI_CODED_PAGES_BYTES && c->len_bytes <= c->extent.len_bytes;
 }

@@ -82,6 +82,7 @@ struct rji_coded {
 };
 
 #define RJI_CODED_PAGES_BYTES (64u << 10)
+#define RJI_CODED_ZEROS_BYTES 4096u /* zeros are multiples of it, and so is where they begin */
 
 /*
  * The destination's half of what is coded, from the layer above: a transport knows where bytes go, not

@@ -39,13 +39,63 @@ static void keep_log(void *arg, enum rj_log_level level, const char *line)
 	strncat(logged, "\n", sizeof(logged) - strlen(logged) - 1);
 }
 
+/* The layer above: writes down what is to be applied. Coding 3 is refused, as it were garbage. */
+static struct {
+	uint32_t n, n_contexts;
+	struct applied {
+		unsigned int coding;
+		uint32_t code_bytes, len_bytes;
+		size_t offset_bytes;
+		uint8_t first, last; /* of the code */
+	} at[8];
+	int create_ret;
+} applied;
+
+static int create_applying(void **ctx_p)
+{
+	if (applied.create_ret)
+		return applied.create_ret;
+	applied.n_contexts++;
+	*ctx_p = &applied;
+	return 0;
+}
+
+static void destroy_applying(void **ctx_p)
+{
+	cr_assert_eq(*ctx_p, &applied);
+	applied.n_contexts--;
+	*ctx_p = NULL;
+}
+
+static int apply(void *ctx, unsigned int coding, const void *code, uint32_t code_bytes, void *page,
+		 uint32_t len_bytes, struct rj_error *e)
+{
+	const uint8_t *c = code;
+
+	cr_assert_eq(ctx, &applied);
+	if (coding == RJI_CODING_ZSTD)
+		return rji_fail(e, RJ_E_PROTOCOL, "garbage");
+	applied.at[applied.n++] = (struct applied){ coding,
+						    code_bytes,
+						    len_bytes,
+						    (size_t)((uint8_t *)page - memory),
+						    code_bytes ? c[0] : (uint8_t)0,
+						    code_bytes ? c[code_bytes - 1] : (uint8_t)0 };
+	return 0;
+}
+
+static const struct rji_apply_ops apply_ops = { create_applying, apply, destroy_applying };
+static const struct rji_apply_ops *agreed = &apply_ops;
+
 static const struct rji_host host = { .log = keep_log, .log_level = RJ_LOG_DEBUG };
 
 static void set_up(void)
 {
-	struct rji_transport_opts o = {
-		.host = &host, .stop = &stop, .is_destination = true, .peer_timeout_ms = 2000
-	};
+	struct rji_transport_opts o = { .host = &host,
+					.stop = &stop,
+					.is_destination = true,
+					.peer_timeout_ms = 2000,
+					.apply = agreed };
 	struct rji_uri any = { .scheme = "tcp", .host = "127.0.0.1" };
 	struct rji_memory m = { 0, "ram", NULL, MEMORY_BYTES };
 	struct rji_listen l = { .host = "127.0.0.1" };
@@ -423,6 +473,148 @@ Test(tcp, withdrawn_lane_takes_no_more)
 	close_lane();
 }
 
+/* --- changes that are coded --- */
+
+static void say_coded(const struct rji_coded *c, uint16_t n)
+{
+	uint8_t bytes[RJI_FRAME_MAX_BYTES];
+	uint64_t total = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		total += c[i].len_bytes;
+	say_head(RJI_FRAME_CODED, n, total);
+	rji_frame_encode_coded(c, n, bytes);
+	say(source, bytes, (size_t)n * RJI_FRAME_CODED_BYTES);
+	for (uint32_t i = 0; i < n; i++)
+		say(source, c[i].bytes, c[i].len_bytes);
+}
+
+Test(tcp, each_change_is_applied_with_its_code_at_its_place_before_the_fence_is_answered)
+{
+	const struct rji_coded c[3] = {
+		{ { 0x1000, 0x1000, 0 }, RJI_CODING_XBZRLE, 5, "abcde" },
+		{ { 0x4000, 0x3000, 0 }, RJI_CODING_ZEROS, 0, "" },
+		{ { 0xf000, 0x1000, 0 }, RJI_CODING_XBZRLE, 3, "xyz" },
+	};
+	const struct applied expected[3] = {
+		{ RJI_CODING_XBZRLE, 5, 0x1000, 0x1000, 'a', 'e' },
+		{ RJI_CODING_ZEROS, 0, 0x3000, 0x4000, 0, 0 },
+		{ RJI_CODING_XBZRLE, 3, 0x1000, 0xf000, 'x', 'z' },
+	};
+	struct rji_frame f;
+	uint8_t answer[RJI_FRAME_HEAD_BYTES];
+
+	open_lane();
+	say_coded(c, 3);
+	say_head(RJI_FRAME_FENCE, 0, 7);
+	say_head(RJI_FRAME_BYE, 0, 0);
+	cr_assert_eq(serve(), 0, "%s", err.text);
+	cr_assert_eq(applied.n, 3);
+	for (int i = 0; i < 3; i++) {
+		cr_assert_eq(applied.at[i].coding, expected[i].coding);
+		cr_assert_eq(applied.at[i].code_bytes, expected[i].code_bytes);
+		cr_assert_eq(applied.at[i].len_bytes, expected[i].len_bytes);
+		cr_assert_eq(applied.at[i].offset_bytes, expected[i].offset_bytes);
+		cr_assert_eq(applied.at[i].first, expected[i].first);
+		cr_assert_eq(applied.at[i].last, expected[i].last);
+	}
+	cr_assert_eq(recv(source, answer, sizeof(answer), 0), (ssize_t)sizeof(answer));
+	cr_assert_eq(rji_frame_decode(answer, &f, &err), 0);
+	cr_assert_eq(f.value, 7);
+	cr_assert_eq(applied.n_contexts, 1);
+	close_lane();
+	cr_assert_eq(applied.n_contexts, 0);
+}
+
+Test(tcp, code_that_cannot_be_applied_ends_the_lane)
+{
+	const struct rji_coded c[3] = {
+		{ { 0x1000, 0x1000, 0 }, RJI_CODING_XBZRLE, 1, "a" },
+		{ { 0x4000, 0x1000, 0 }, RJI_CODING_ZSTD, 4, "oops" },
+		{ { 0xf000, 0x1000, 0 }, RJI_CODING_XBZRLE, 1, "b" },
+	};
+
+	open_lane();
+	say_coded(c, 3);
+	say_head(RJI_FRAME_FENCE, 0, 1);
+	cr_assert_eq(serve(), RJ_E_PROTOCOL);
+	cr_assert_str_eq(err.text, "garbage");
+	cr_assert_eq(applied.n, 1, "nor what is behind it");
+	close_lane();
+	cr_assert_eq(applied.n_contexts, 0);
+}
+
+Test(tcp, changes_that_are_not_allowed_end_the_lane_before_any_is_made)
+{
+	static const struct rji_coded bad[] = {
+		{ { MEMORY_BYTES, 0x1000, 0 }, RJI_CODING_ZEROS, 0, "" },
+		{ { 0, 0x1000, 1 }, RJI_CODING_ZEROS, 0, "" },
+		{ { MEMORY_BYTES - 1, 1, 0 }, RJI_CODING_ZEROS, 0, "" },
+		{ { MEMORY_BYTES - 0x800, 0x800, 0 }, RJI_CODING_ZEROS, 0, "" },
+		{ { 0, 0x1000, 0 }, RJI_CODING_XBZRLE, 0, "" },
+		{ { 0, 0x1000, 0 }, 4, 1, "a" },
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		const struct rji_coded c[2] = { { { 0, 0x1000, 0 }, RJI_CODING_XBZRLE, 1, "a" },
+						bad[i] };
+
+		open_lane();
+		say_coded(c, 2);
+		cr_assert_eq(serve(), RJ_E_PROTOCOL, "%zu", i);
+		cr_assert_eq(applied.n, 0, "%zu", i);
+		close_lane();
+	}
+}
+
+Test(tcp, change_that_is_cut_off_is_a_lost_lane_and_not_made)
+{
+	const struct rji_coded c = { { 0, 0x1000, 0 }, RJI_CODING_XBZRLE, 100, "" };
+	uint8_t table[RJI_FRAME_CODED_BYTES];
+
+	for (int depth = 0; depth < 3; depth++) {
+		open_lane();
+		say_head(RJI_FRAME_CODED, 1, 100);
+		rji_frame_encode_coded(&c, 1, table);
+		if (depth > 0)
+			say(source, table, sizeof(table));
+		if (depth > 1)
+			say(source, table, sizeof(table)); /* some of its 100 bytes */
+		close(source);
+		cr_assert_eq(serve(), RJ_E_LANE, "%d", depth);
+		cr_assert_eq(applied.n, 0);
+		source = -1;
+		close_lane();
+	}
+}
+
+Test(tcp, no_memory_to_decode_is_said)
+{
+	const struct rji_coded c = { { 0, 0x1000, 0 }, RJI_CODING_ZEROS, 0, "" };
+
+	applied.create_ret = -ENOMEM;
+	open_lane();
+	say_coded(&c, 1);
+	cr_assert_eq(serve(), -ENOMEM);
+	cr_assert_not_null(strstr(err.text, "no memory for what lane 0 decodes"), "%s", err.text);
+	close_lane();
+}
+
+Test(tcp, nothing_coded_is_taken_unless_agreed_on)
+{
+	const struct rji_coded c = { { 0, 0x1000, 0 }, RJI_CODING_ZEROS, 0, "" };
+
+	tear_down();
+	agreed = NULL;
+	set_up();
+	open_lane();
+	say_coded(&c, 1);
+	cr_assert_eq(serve(), RJ_E_PROTOCOL);
+	cr_assert_not_null(strstr(err.text, "nothing coded was agreed on"), "%s", err.text);
+	cr_assert(is_untouched());
+	close_lane();
+}
+
 /* --- where lanes connect to --- */
 
 static void listen_again(const char *data_addrs, int expected)
@@ -559,6 +751,120 @@ Test(tcp, destination_that_is_gone_fails_the_fence)
 	close(accept_by_hand());
 	cr_assert_eq(tcp->fence(lane, 0, &err), RJ_E_LANE);
 	tcp->close(&lane);
+}
+
+/* What came in of one frame: head, and all that is behind it. */
+static struct rji_frame take_frame(int fd, uint8_t *rest, size_t *len_p)
+{
+	uint8_t head[RJI_FRAME_HEAD_BYTES];
+	struct rji_frame f;
+
+	cr_assert_eq(recv(fd, head, sizeof(head), MSG_WAITALL), (ssize_t)sizeof(head));
+	cr_assert_eq(rji_frame_decode(head, &f, &err), 0, "%s", err.text);
+	*len_p = f.n_extents * (f.type == RJI_FRAME_PAGES ? (size_t)RJI_FRAME_EXTENT_BYTES
+							  : RJI_FRAME_CODED_BYTES) +
+		 f.value;
+	cr_assert_eq(recv(fd, rest, *len_p, MSG_WAITALL), (ssize_t)*len_p);
+	return f;
+}
+
+Test(tcp, copies_go_out_instead_of_the_pages)
+{
+	const struct rji_extent e[2] = { { 0x2000, 0x1000, 0 }, { 0x8000, 0x2000, 0 } };
+	uint8_t *room, rest[0x4000];
+	const void *from[2];
+	struct rji_lane_stats st;
+	struct rji_frame f;
+	size_t len;
+	int fd;
+
+	memset(memory, 0x11, MEMORY_BYTES);
+	cr_assert_eq(connect_lane(&addrs), 0);
+	fd = accept_by_hand();
+	room = tcp->staging(lane, 0x3001);
+	cr_assert_not_null(room);
+	cr_assert_eq(tcp->staging(lane, 0x3001), room, "one, for as long as there is the lane");
+	memset(room, 0x22, 0x2000);
+	memset(room + 0x2000, 0x33, 0x1001);
+	from[0] = room + 0x2000;
+	from[1] = room;
+	cr_assert_eq(tcp->post_staged(lane, e, from, 2, &err), 0);
+	cr_assert_eq(tcp->drain(lane, &err), 0);
+	memset(room, 0x44, 0x3001); /* after that it may be */
+	f = take_frame(fd, rest, &len);
+	cr_assert_eq(f.type, RJI_FRAME_PAGES);
+	cr_assert_eq(f.value, 0x3000);
+	for (size_t i = 0; i < 0x3000; i++)
+		cr_assert_eq(rest[2 * RJI_FRAME_EXTENT_BYTES + i], i < 0x1000 ? 0x33 : 0x22);
+	tcp->stats(lane, &st);
+	cr_assert_eq(st.sent_bytes, RJI_FRAME_HEAD_BYTES + len);
+	tcp->close(&lane);
+	close(fd);
+}
+
+/* More than one frame holds, by number and by bytes. */
+Test(tcp, changes_go_out_in_as_many_frames_as_it_takes)
+{
+	const uint32_t n = RJI_FRAME_MAX_EXTENTS + 40, long_bytes = RJI_CODED_PAGES_BYTES;
+	struct rji_coded *c = calloc(n, sizeof(*c)), *got = calloc(n, sizeof(*got));
+	uint8_t *rest = malloc(2u << 20), *code = malloc(long_bytes);
+	const struct rji_memory all = { .len_bytes = 1ull << 30 };
+	uint32_t taken = 0, frames = 0, from = 0;
+	int fd;
+
+	memset(code, 0x77, long_bytes);
+	for (uint32_t i = 0; i < n; i++)
+		c[i] = (struct rji_coded){
+			.extent = { (uint64_t)i * long_bytes, long_bytes, 0 },
+			.coding = i % 3 ? RJI_CODING_ZEROS : RJI_CODING_ZSTD,
+			.len_bytes = i % 3    ? 0
+				     : i < 60 ? long_bytes
+					      : 1,
+			.bytes = code,
+		};
+	cr_assert_eq(connect_lane(&addrs), 0);
+	fd = accept_by_hand();
+	for (uint32_t i = 0; i < n; i += 20) { /* no more than the socket takes at once */
+		uint32_t part = n - i < 20 ? n - i : 20;
+
+		cr_assert_eq(tcp->post_coded(lane, c + i, part, &err), 0);
+		from += part;
+		while (taken < from) {
+			size_t len;
+			struct rji_frame f = take_frame(fd, rest, &len);
+
+			cr_assert_eq(f.type, RJI_FRAME_CODED);
+			cr_assert_eq(rji_frame_decode_coded(rest, &f, &all, 1, got + taken, &err),
+				     0, "%s", err.text);
+			for (uint32_t k = 0; k < f.n_extents; k++)
+				cr_assert(!memcmp(&got[taken + k].extent, &c[taken + k].extent,
+						  sizeof(c->extent)) &&
+					  got[taken + k].len_bytes == c[taken + k].len_bytes);
+			for (uint64_t k = 0; k < f.value; k++)
+				cr_assert_eq(rest[len - 1 - k], 0x77);
+			taken += f.n_extents;
+			frames++;
+		}
+	}
+	cr_assert_geq(frames, 15);
+	/* Zeros have no bytes: all at once. */
+	for (uint32_t i = 0; i < n; i++)
+		c[i] = (struct rji_coded){ .extent = c[i].extent, .coding = RJI_CODING_ZEROS };
+	cr_assert_eq(tcp->post_coded(lane, c, n, &err), 0);
+	cr_assert_eq(tcp->post_coded(lane, c, 0, &err), 0, "nothing is nothing");
+	for (uint32_t i = 0; i < 2; i++) {
+		size_t len;
+		struct rji_frame f = take_frame(fd, rest, &len);
+
+		cr_assert_eq(f.n_extents, i ? 40 : RJI_FRAME_MAX_EXTENTS);
+		cr_assert_eq(f.value, 0);
+	}
+	tcp->close(&lane);
+	close(fd);
+	free(c);
+	free(got);
+	free(rest);
+	free(code);
 }
 
 Test(tcp, orderly_end_is_said)
