@@ -127,7 +127,9 @@ int rji_replace_lanes(struct rj_session *s, struct rj_error *err)
 	if (ret < 0)
 		return ret;
 	rji_session_tell_warning(s, "%.180s; it is replaced", cause.text);
+	rji_free_lock(&s->hints); /* a hint looks at what is pending */
 	rji_pageset_unfenced_to_pending(&s->set);
+	rji_free_unlock(&s->hints);
 	ret = connect_again(s, &gone, err);
 	if (!ret)
 		ret = rji_session_expect(s, RJI_WAIT_PEER | RJI_WAIT_CANCEL, RJI_MSG_LANES_OK, 0,

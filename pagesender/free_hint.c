@@ -19,10 +19,8 @@ void rji_free_hints_init(struct rji_free_hints *f, struct rji_pageset *set, bool
 	f->enabled = enabled;
 }
 
-static void free_maps(struct rji_pageset_region *r)
+static void free_maps(const struct rji_pageset_region *r, struct rji_free_maps *m)
 {
-	struct rji_free_maps *m = r->free_maps;
-
 	if (!m)
 		return;
 	rji_bitmap_free(m->hinted, r->n_pages);
@@ -30,13 +28,16 @@ static void free_maps(struct rji_pageset_region *r)
 	rji_bitmap_free(m->found, r->n_pages);
 	rji_bitmap_free(m->to_clear, r->n_pages);
 	free(m);
-	r->free_maps = NULL;
 }
 
 void rji_free_hints_fini(struct rji_free_hints *f)
 {
-	for (uint32_t i = 0; i < f->set->n_regions; i++)
-		free_maps(&f->set->region[i]);
+	for (uint32_t i = 0; i < f->set->n_regions; i++) {
+		struct rji_pageset_region *r = &f->set->region[i];
+
+		free_maps(r, rji_free_maps_of(r));
+		atomic_store_explicit(&r->free_maps, NULL, memory_order_relaxed);
+	}
 	pthread_mutex_destroy(&f->lock);
 	pthread_mutex_destroy(&f->begin_lock);
 }
@@ -61,25 +62,25 @@ void rji_free_hints_open(struct rji_free_hints *f, bool open)
 	pthread_mutex_unlock(&f->lock);
 }
 
-/* With the lock. */
+/* With the lock. A round may be under way, and lanes do not take the lock to look. */
 static int need_maps(struct rji_free_hints *f, struct rji_pageset_region *r)
 {
-	struct rji_free_maps *m = r->free_maps;
+	struct rji_free_maps *m;
 
-	if (m)
+	if (rji_free_maps_of(r))
 		return 0;
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return -ENOMEM;
-	r->free_maps = m;
 	m->hinted = rji_bitmap_alloc(r->n_pages);
 	m->armed = rji_bitmap_alloc(r->n_pages);
 	m->found = rji_bitmap_alloc(r->n_pages);
 	m->to_clear = r->given_zeroed ? NULL : rji_bitmap_alloc(r->n_pages);
 	if (!m->hinted || !m->armed || !m->found || (!m->to_clear && !r->given_zeroed)) {
-		free_maps(r);
+		free_maps(r, m);
 		return -ENOMEM;
 	}
+	atomic_store_explicit(&r->free_maps, m, memory_order_release);
 	atomic_fetch_add_explicit(
 		&f->map_bytes, (m->to_clear ? 4 : 3) * r->n_words * sizeof(uint64_t) + sizeof(*m),
 		memory_order_relaxed);
@@ -88,24 +89,26 @@ static int need_maps(struct rji_free_hints *f, struct rji_pageset_region *r)
 
 /*
  * All trackers of a region forget these pages. What they find in the same step besides is dirty, and kept
- * for the next collect.
+ * for the next collect, by whichever of them it was found: the others may fail, and the session go on.
  */
 static int rearm(const struct rji_pageset_region *r, uint32_t region, uint64_t first_page,
 		 uint64_t n_pages, const uint64_t *pages)
 {
 	uint64_t bits[MAX_WINDOW_WORDS], n = rji_bitmap_words(n_pages);
-	uint64_t *found = r->free_maps->found + first_page / RJI_WORD_BITS;
+	uint64_t *found = rji_free_maps_of(r)->found + first_page / RJI_WORD_BITS;
+	int ret = 0;
 
 	memcpy(bits, pages, n * sizeof(*bits));
-	for (uint32_t i = 0; i < r->n_trackers; i++) {
+	for (uint32_t i = 0; ret >= 0 && i < r->n_trackers; i++) {
 		const struct rji_attached *a = &r->trackers[i];
 
-		if (a->ops->rearm && a->ops->rearm(a->t, region, first_page, n_pages, bits) < 0)
-			return RJ_E_TRACKER;
+		ret = a->ops->rearm ? a->ops->rearm(a->t, region, first_page, n_pages, bits) : 0;
 	}
-	rji_plain_rearm(r->marked + first_page / RJI_WORD_BITS, n, pages);
 	for (uint64_t i = 0; i < n; i++)
 		found[i] |= bits[i] & ~pages[i];
+	if (ret < 0)
+		return RJ_E_TRACKER;
+	rji_plain_rearm(r->marked + first_page / RJI_WORD_BITS, n, pages);
 	return 0;
 }
 
@@ -131,7 +134,7 @@ static uint64_t mask_of(const struct part *p, uint64_t word)
 static int take_reported(struct rji_pageset_region *r, const struct part *p)
 {
 	uint64_t pages[MAX_WINDOW_WORDS] = { 0 }, n = rji_bitmap_words(p->n_pages);
-	uint64_t *hinted = r->free_maps->hinted + p->from_page / RJI_WORD_BITS, news = 0;
+	uint64_t *hinted = rji_free_maps_of(r)->hinted + p->from_page / RJI_WORD_BITS, news = 0;
 	int ret;
 
 	for (uint64_t i = 0; i < n; i++)
@@ -148,8 +151,8 @@ static int take_reported(struct rji_pageset_region *r, const struct part *p)
 static int take_hinted(const struct rji_pageset_region *r, const struct part *p)
 {
 	uint64_t word = p->from_page / RJI_WORD_BITS, n = rji_bitmap_words(p->n_pages), news = 0;
-	uint64_t *hinted = r->free_maps->hinted + word;
-	const uint64_t *armed = r->free_maps->armed + word;
+	uint64_t *hinted = rji_free_maps_of(r)->hinted + word;
+	const uint64_t *armed = rji_free_maps_of(r)->armed + word;
 
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t mask = mask_of(p, i) & armed[i];
@@ -217,7 +220,7 @@ static int arm_window(struct rji_pageset_region *r, uint32_t region, uint32_t wi
 	uint64_t first = (uint64_t)window << r->window_shift;
 	uint64_t n_pages = min_u64(r->n_pages - first, r->window_pages);
 	uint64_t word = first / RJI_WORD_BITS, n = rji_bitmap_words(n_pages);
-	uint64_t *armed = r->free_maps->armed + word;
+	uint64_t *armed = rji_free_maps_of(r)->armed + word;
 
 	memset(armed, 0, n * sizeof(*armed));
 	if (r->in_hand[window] || !r->may_pend[window])
@@ -265,12 +268,14 @@ int rji_free_begin(struct rji_free_hints *f, uint64_t *generation_p)
 
 uint64_t *rji_free_collect_into(struct rji_pageset_region *r)
 {
-	return r->free_maps ? r->free_maps->found : r->pending;
+	struct rji_free_maps *m = rji_free_maps_of(r);
+
+	return m ? m->found : r->pending;
 }
 
 void rji_free_found(struct rji_pageset_region *r)
 {
-	struct rji_free_maps *m = r->free_maps;
+	struct rji_free_maps *m = rji_free_maps_of(r);
 
 	if (!m)
 		return;
@@ -291,7 +296,7 @@ void rji_free_found(struct rji_pageset_region *r)
 void rji_free_begin_round(struct rji_free_hints *f)
 {
 	for (uint32_t i = 0; f && i < f->set->n_regions; i++) {
-		struct rji_pageset_region *r = &f->set->region[i];
+		const struct rji_pageset_region *r = &f->set->region[i];
 
 		memset(r->in_hand, 0, r->n_windows);
 	}
@@ -301,7 +306,7 @@ void rji_free_leave_out(struct rji_free_hints *f, struct rji_pageset_region *r, 
 			uint64_t n_pages)
 {
 	uint64_t first = first_page / RJI_WORD_BITS, n = rji_bitmap_words(n_pages), skipped = 0;
-	struct rji_free_maps *m = r->free_maps;
+	struct rji_free_maps *m = rji_free_maps_of(r);
 
 	r->in_hand[first_page >> r->window_shift] = 1;
 	if (!m)
@@ -312,9 +317,13 @@ void rji_free_leave_out(struct rji_free_hints *f, struct rji_pageset_region *r, 
 		m->armed[i] = 0;
 		m->hinted[i] = 0;
 		r->pending[i] &= ~out;
+		if (m->to_clear) { /* these the lane counts that deals with them */
+			uint64_t clear = r->uncertain ? out : out & ~r->touched[i];
+
+			m->to_clear[i] |= clear;
+			out &= ~clear;
+		}
 		skipped += (uint64_t)__builtin_popcountll(out);
-		if (m->to_clear)
-			m->to_clear[i] |= r->uncertain ? out : out & ~r->touched[i];
 	}
 	atomic_fetch_add_explicit(&f->skipped_pages, skipped, memory_order_relaxed);
 	atomic_fetch_add_explicit(&f->skipped_bytes, skipped << r->page_shift,
@@ -324,7 +333,7 @@ void rji_free_leave_out(struct rji_free_hints *f, struct rji_pageset_region *r, 
 void rji_free_put_back(struct rji_pageset_region *r, uint64_t first_page, uint64_t n_pages)
 {
 	uint64_t first = first_page / RJI_WORD_BITS, n = rji_bitmap_words(n_pages);
-	struct rji_free_maps *m = r->free_maps;
+	struct rji_free_maps *m = rji_free_maps_of(r);
 
 	for (uint64_t i = first; m && m->to_clear && i < first + n; i++) {
 		m->to_clear[i] &= ~r->pending[i]; /* found dirty while it was re-armed */
@@ -336,7 +345,7 @@ void rji_free_take_clears(struct rji_pageset_region *r, uint64_t first_page, uin
 			  const uint64_t *bits, uint64_t *clears)
 {
 	uint64_t first = first_page / RJI_WORD_BITS;
-	struct rji_free_maps *m = r->free_maps;
+	struct rji_free_maps *m = rji_free_maps_of(r);
 
 	for (uint64_t i = 0; i < n_words; i++) {
 		clears[i] = m && m->to_clear ? m->to_clear[first + i] & bits[i] : 0;

@@ -31,7 +31,8 @@
  *
  * Threads: hints come from any; maps and generation are under the lock, which collect, the opening of a
  * window (harvest.c) and each hint hold for one region, window or range. The words of a window belong to
- * the lanes from its opening until the next round begins (in_hand).
+ * the lanes from its opening until the next round begins (in_hand, which is kept before any hint has
+ * come: the first generation is asked for in the bulk round).
  */
 struct rji_free_maps {
 	uint64_t *hinted; /* free, as far as known */
@@ -67,6 +68,15 @@ int rji_free_begin(struct rji_free_hints *f, uint64_t *generation_p);
 /* Around whatever asks or re-arms trackers while hints may come. NULL: there are none. */
 void rji_free_lock(struct rji_free_hints *f);
 void rji_free_unlock(struct rji_free_hints *f);
+
+/*
+ * Those of a region, whole and for as long as hints are; NULL: no hint has come. Acquire: pairs with who makes them,
+ * which may be while lanes are at work.
+ */
+static inline struct rji_free_maps *rji_free_maps_of(const struct rji_pageset_region *r)
+{
+	return atomic_load_explicit(&r->free_maps, memory_order_acquire);
+}
 
 /* --- harvest.c; with the lock --- */
 

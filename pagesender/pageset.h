@@ -52,8 +52,8 @@ struct rji_pageset_region {
 	uint64_t *touched, *known;
 	bool given_zeroed; /* what was not touched reads as zeros there */
 	bool uncertain;	   /* a lane failed: what was touched may not have come about */
-	/* Hints of free pages, see free_hint.h; NULL until the first. Under its lock. */
-	struct rji_free_maps *free_maps;
+	/* Hints of free pages, see free_hint.h; NULL until the first. Made under its lock. */
+	_Atomic(struct rji_free_maps *) free_maps;
 	uint32_t window_shift; /* window_pages, a power of two */
 	uint32_t n_windows;
 	/*

@@ -280,7 +280,7 @@ static void sort_blank(struct rji_lane_filter *lf, struct rji_pageset_region *r,
 	uint64_t n = rji_bitmap_words(span->n_pages), blank[RJI_SPAN_MAX_WORDS];
 	uint64_t began;
 
-	if (r->free_maps) {
+	if (rji_free_maps_of(r)) {
 		rji_free_take_clears(r, span->first_page, n, span->bits, blank);
 		settle_blank(lf, r, span, blank, RJI_KIND_FREE, &lf->account[FREE]);
 	}
