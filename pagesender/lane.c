@@ -148,7 +148,10 @@ static int post_clears(struct rji_lane_sender *lane)
 	int ret = post_coded(lane, lane->clears, lane->n_clears);
 
 	lane->n_clears = 0;
-	return ret;
+	if (ret < 0 || lane->clear_bytes < RJI_CLEARS_BYTES)
+		return ret;
+	lane->clear_bytes = 0;
+	return rji_lane_fence(lane); /* or its last fence had all of them to wait for */
 }
 
 /* What sending costs: by this the filter tells what would pay. */
@@ -270,21 +273,20 @@ static int gather_clears(struct rji_lane_sender *lane, const struct rji_span *sp
 	zeros.bits = lane->filter.clear;
 	while (rji_extents_of_span(&zeros, shift, RJI_EXTENT_MAX_BYTES, &page, &e, 1)) {
 		struct rji_coded *last = lane->n_clears ? &lane->clears[lane->n_clears - 1] : NULL;
+		int ret = 0;
 
+		lane->clear_bytes += e.len_bytes;
 		if (last && last->extent.region == e.region &&
 		    last->extent.offset_bytes + last->extent.len_bytes == e.offset_bytes &&
-		    last->extent.len_bytes <= RJI_EXTENT_MAX_BYTES - e.len_bytes) {
+		    last->extent.len_bytes <= RJI_EXTENT_MAX_BYTES - e.len_bytes)
 			last->extent.len_bytes += e.len_bytes;
-			continue;
-		}
-		if (lane->n_clears == RJI_BATCH_EXTENTS) {
-			int ret = post_clears(lane);
-
-			if (ret < 0)
-				return ret;
-		}
-		lane->clears[lane->n_clears++] =
-			(struct rji_coded){ .extent = e, .coding = RJI_CODING_ZEROS };
+		else
+			lane->clears[lane->n_clears++] =
+				(struct rji_coded){ .extent = e, .coding = RJI_CODING_ZEROS };
+		if (lane->n_clears == RJI_BATCH_EXTENTS || lane->clear_bytes >= RJI_CLEARS_BYTES)
+			ret = post_clears(lane);
+		if (ret < 0)
+			return ret;
 	}
 	return 0;
 }
@@ -404,6 +406,7 @@ int rji_lane_send_round(struct rji_lane_sender *lane)
 	rji_lane_tell_totals(lane);
 	lane->n_extents = 0;
 	lane->n_clears = 0;
+	lane->clear_bytes = 0;
 	lane->batch_bytes = 0;
 	if (lane->filters && lane->filter.stage)
 		rji_stage_reset(lane->filter.stage);

@@ -8,6 +8,11 @@
 
 #define RJI_BATCH_EXTENTS 256
 #define RJI_BATCH_BYTES (1u << 20)
+/*
+ * Zeros that may be on their way: as a message they are nothing, but the destination has to make them, which may be a
+ * second for a GiB, and it answers a fence after that.
+ */
+#define RJI_CLEARS_BYTES (256u << 20)
 
 /* What one lane did in one round. */
 struct rji_lane_round {
@@ -54,7 +59,8 @@ struct rji_lane_sender {
 	struct rji_extent extents[RJI_BATCH_EXTENTS];
 	uint32_t n_clears; /* the same, of pages to make zero there */
 	struct rji_coded clears[RJI_BATCH_EXTENTS];
-	bool filters; /* filter is in use */
+	uint64_t clear_bytes; /* of all pages to be cleared since the last fence */
+	bool filters;	      /* filter is in use */
 	struct rji_lane_filter filter;
 	enum rji_shrink_how packing; /* of what is in the filter's stage */
 	struct rji_harvest_cursor cursor;
