@@ -214,18 +214,23 @@ int rji_free_mark(struct rji_free_hints *f, uint32_t region, uint64_t offset_byt
 	return pages < INT32_MAX ? (int)pages : INT32_MAX;
 }
 
-/* Re-arm what is pending in a window, unless the lanes have it: it is on its way then. With the lock. */
+/*
+ * Re-arm what is pending in a window, unless the lanes have it: it is on its way then. But not what is hinted already
+ * and will be left out: that would take away the trace of a write since. With the lock.
+ */
 static int arm_window(struct rji_pageset_region *r, uint32_t region, uint32_t window)
 {
 	uint64_t first = (uint64_t)window << r->window_shift;
 	uint64_t n_pages = min_u64(r->n_pages - first, r->window_pages);
 	uint64_t word = first / RJI_WORD_BITS, n = rji_bitmap_words(n_pages);
+	const uint64_t *hinted = rji_free_maps_of(r)->hinted;
 	uint64_t *armed = rji_free_maps_of(r)->armed + word;
 
 	memset(armed, 0, n * sizeof(*armed));
 	if (r->in_hand[window] || !r->may_pend[window])
 		return 0;
-	memcpy(armed, r->pending + word, n * sizeof(*armed));
+	for (uint64_t i = 0; i < n; i++)
+		armed[i] = r->pending[word + i] & ~hinted[word + i];
 	return rearm(r, region, first, n_pages, armed);
 }
 

@@ -416,6 +416,25 @@ Test(free_hint, pages_in_hand_are_sent_though_reported_and_found_when_written)
 	cr_assert_eq(send_round(), 1);
 }
 
+/* It will be left out, so that nobody else would look for what was written since. */
+Test(free_hint, next_begin_takes_no_trace_of_a_page_that_is_hinted)
+{
+	uint64_t generation;
+
+	open_hints(true);
+	all_pending();
+	generation = begin();
+	cr_assert_eq(mark(100, 10, generation), 10);
+	mark(110, 1, RJ_FREE_REPORTED);
+	rji_bitmap_set(fake->dirty, 103); /* used again */
+	rji_bitmap_set(fake->dirty, 110);
+	begin();
+	cr_assert(is_dirty(fake, 103) && is_dirty(fake, 110));
+	cr_assert_eq(send_round(), N_PAGES - 11);
+	cr_assert_eq(collect(), 2);
+	cr_assert_eq(send_round(), 2);
+}
+
 Test(free_hint, other_generations_are_refused)
 {
 	uint64_t first, last;
