@@ -31,6 +31,8 @@ static enum rji_shrink_how next_while_on(struct rji_shrink *s)
 			return RJI_SHRINK_NO;
 		s->wait = LOOK_WHILE_ON;
 		s->on = s->packed_ns < s->plain_ns;
+		if (s->on) /* that was true for long enough */
+			s->backoff = FIRST_LOOK;
 		return s->on ? RJI_SHRINK_ALL : RJI_SHRINK_NO;
 	}
 	if (--s->wait)
@@ -59,9 +61,7 @@ static void turn(struct rji_shrink *s, bool on)
 {
 	s->on = on;
 	s->looking = 0;
-	if (on)
-		s->backoff = FIRST_LOOK;
-	else if (s->backoff < RARELY)
+	if (!on && s->backoff < RARELY) /* also where a piece had promised more */
 		s->backoff *= 2;
 	s->wait = on ? LOOK_WHILE_ON : s->backoff;
 }
