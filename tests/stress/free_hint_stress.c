@@ -24,7 +24,7 @@
 #define RUN 32u /* pages that are freed and used together */
 #define N_RUNS (N_PAGES / RUN)
 #define N_STEPS 4000u /* in a phase, each */
-#define N_PHASES 12u
+#define N_PHASES 30u
 #define STRANGE                                                                                    \
 	UINT64_MAX /* what is in the destination's memory at first, where that is not known to be zero */
 

@@ -60,6 +60,7 @@ static int end_create(struct pair *p, bool is_destination, struct rj_error *err)
 		.stop = is_destination ? &p->destination_stop : &p->source_stop,
 		.is_destination = is_destination,
 		.devices = p->o.devices,
+		.apply = is_destination ? p->o.apply : NULL,
 		.data_hosts = p->o.data_hosts,
 		.gid_index = -1,
 		.traffic_class = -1,

@@ -31,6 +31,7 @@ struct pair_opts {
 	int listen_fd;	      /* of the destination; 0: none, for transports that make their own */
 	const struct rji_host *log;
 	const char *devices;
+	const struct rji_apply_ops *apply; /* of the destination; NULL: nothing coded comes */
 	const struct rji_topology *topology;
 	/* rdma: as struct rji_transport_opts has them, of either side; then a thread carries say() to hear() */
 	bool background, lazy_source, lazy_destination;

@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 
 #include "base/clock.h"
+#include "pagesender/apply.h"
 #include "pagesender/lane.h"
 #include "rdma/rdma.h"
 #include "rdma/rdma_transport.h"
@@ -146,8 +147,44 @@ struct world {
 	struct rji_harvest harvest;
 	struct rji_pace pace;
 	struct rji_lane_totals totals;
+	struct rji_free_hints hints;
+	struct rji_filters filters;
 	struct rji_lane_sender lane;
 };
+
+/* Filters of the lanes to come. */
+static uint32_t filters_on;
+
+static void open_filters(struct world *w)
+{
+	const struct rji_filters_opts o = { .on = filters_on, .can_clear = true };
+
+	rji_free_hints_init(&w->hints, &w->set, true);
+	if (rji_filters_init(&w->filters, &w->set, &w->hints, &o) < 0 ||
+	    rji_lane_filter_init(&w->lane.filter, &w->filters, w->p.o.ops, w->lane.link) < 0)
+		abort();
+	w->lane.filters = true;
+}
+
+/* As on a slow link: every page is copied, hashed, kept and compressed. */
+static void slow_link(struct rji_lane_filter *lf)
+{
+	lf->send_ns = 1ull << 30;
+	lf->shrink = (struct rji_shrink){ .on = true, .wait = 1u << 30, .plain_ns = 1ull << 40 };
+}
+
+/* A third of the pages changes somewhat, a third becomes zero, a third stays. */
+static void write_pages(struct world *w, int round)
+{
+	uint8_t *memory = w->p.source_memory[0].host;
+
+	for (uint64_t i = 0; i < 2 * N_PAGES; i += 2) {
+		if (i % 3 == 0)
+			memory[i * 4096 + 100] ^= (uint8_t)(1 + round);
+		else if (i % 3 == 1)
+			memset(memory + i * 4096, 0, 4096);
+	}
+}
 
 static void open_lane(struct world *w)
 {
@@ -170,10 +207,17 @@ static void open_lane(struct world *w)
 					    .stop = &w->p.source_stop,
 					    .totals = &w->totals };
 	rji_error_init(&w->lane.err);
+	if (filters_on)
+		open_filters(w);
 }
 
 static void close_world(struct world *w)
 {
+	if (w->lane.filters) {
+		rji_lane_filter_fini(&w->lane.filter);
+		rji_filters_fini(&w->filters);
+		rji_free_hints_fini(&w->hints);
+	}
 	pair_close(&w->p);
 	rji_harvest_fini(&w->harvest);
 	rji_pageset_fini(&w->set);
@@ -188,6 +232,10 @@ static bool send_counted(struct world *w)
 
 		for (uint64_t i = 0; i < 2 * N_PAGES; i += 2)
 			rji_pageset_pend(&w->set.region[0], i, 1);
+		if (w->lane.filters) {
+			slow_link(&w->lane.filter);
+			write_pages(w, round);
+		}
 		rji_harvest_begin_round(&w->harvest);
 		*counts = (struct counts){ .on = round == 1 };
 		ret = rji_lane_send_round(&w->lane);
@@ -213,6 +261,7 @@ static bool open_world(struct world *w, const struct rji_transport_ops *ops, con
 			       .n_regions = 1,
 			       .region_bytes = REGION_BYTES,
 			       .peer_timeout_ms = 20000,
+			       .apply = &rji_apply,
 			       .listen_fd = listen_fd };
 	struct rj_error err;
 
@@ -239,7 +288,7 @@ static bool null_lane(void)
 	return true;
 }
 
-static bool tcp_lane(void)
+static bool tcp_lane_of(uint64_t least_calls)
 {
 	struct rji_uri at = { .scheme = "tcp", .host = "127.0.0.1" };
 	struct rj_error err;
@@ -252,9 +301,38 @@ static bool tcp_lane(void)
 	close_world(&w);
 	CHECK(counts->allocations == 0);
 	CHECK(counts->locks <= 4);
-	CHECK(counts->calls >= N_BATCHES);	/* sees them at all */
+	CHECK(counts->calls >= least_calls);	/* sees them at all */
 	CHECK(counts->calls <= 16 * N_BATCHES); /* a full socket is waited for, and gone on with */
 	return true;
+}
+
+static bool tcp_lane(void)
+{
+	return tcp_lane_of(N_BATCHES);
+}
+
+/* What filters do to a page costs time only. */
+static bool null_lane_with_filters(void)
+{
+	filters_on = RJ_FILTER_ALL & ~(uint32_t)RJ_FILTER_HOLE;
+	CHECK(open_world(&w, &rji_null_transport, "", 0));
+	CHECK(send_counted(&w));
+	/* All that is done to a page was done. */
+	CHECK(w.filters.kinds[RJI_KIND_ZERO] > N_PAGES / 4);
+	CHECK(w.filters.kinds[RJI_KIND_SAME] > N_PAGES / 4);
+	CHECK(w.filters.kinds[RJI_KIND_DELTA] > N_PAGES / 4);
+	CHECK(w.filters.figures[5].applied > N_PAGES / 4); /* compressed, or tried */
+	close_world(&w);
+	CHECK(counts->allocations == 0);
+	CHECK(counts->locks <= 4);
+	CHECK(counts->calls <= 4);
+	return true;
+}
+
+static bool tcp_lane_with_filters(void)
+{
+	filters_on = RJ_FILTER_ALL & ~(uint32_t)RJ_FILTER_HOLE;
+	return tcp_lane_of(1);
 }
 
 static bool rdma_lane(void)
@@ -308,7 +386,9 @@ static bool counters_see_one_of_each_a_page(void)
 static const struct test_case cases[] = {
 	{ "counters_see_one_of_each_a_page", counters_see_one_of_each_a_page },
 	{ "null_lane", null_lane },
+	{ "null_lane_with_filters", null_lane_with_filters },
 	{ "tcp_lane", tcp_lane },
+	{ "tcp_lane_with_filters", tcp_lane_with_filters },
 	{ "rdma_lane", rdma_lane },
 };
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -953,6 +954,231 @@ static bool wrong_messages_end_the_lane(void)
 	return true;
 }
 
+/* --- copies and zeros --- */
+
+/* For lanes it is only whether, not how: messages say which pages are zero. */
+static const struct rji_apply_ops agreed = { 0 };
+
+static bool copies_arrive_instead_of_the_pages(void)
+{
+	struct shim_config c = { .seed = 70, .reorder = true };
+	const struct rji_extent e[2] = { { 4 * MIB - 4096, 8192, 0 }, { 0, 1 * MIB, 1 } };
+	struct pair_opts o = opts(1);
+	const void *from[2];
+	struct rj_error err;
+	uint8_t *room;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	room = OPS->staging(p.lane[0].source, 2 * MIB);
+	CHECK(room && OPS->staging(p.lane[0].source, 2 * MIB) == room);
+	from[0] = room + MIB;
+	from[1] = room;
+	for (int round = 1; round < 20; round++) {
+		const uint8_t *a = (uint8_t *)p.destination_memory[0].host + e[0].offset_bytes;
+		const uint8_t *b = p.destination_memory[1].host;
+
+		memset(room, round, MIB);
+		memset(room + MIB, round + 100, 8192);
+		CHECK(!OPS->post_staged(p.lane[0].source, e, from, 2, &err));
+		CHECK(!OPS->drain(p.lane[0].source, &err));
+		memset(room, 0xff, MIB + 8192); /* is read no more */
+		CHECK(!OPS->fence(p.lane[0].source, 0, &err));
+		for (uint64_t i = 0; i < MIB; i++)
+			CHECK(b[i] == round);
+		for (uint64_t i = 0; i < 8192; i++)
+			CHECK(a[i] == round + 100);
+	}
+	CHECK(!pair_end_lanes(&p));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool drain_waits_until_copies_are_read(void)
+{
+	const struct rji_extent e = { 4096, 65536, 1 };
+	struct shim_config c = { .seed = 71 };
+	struct pair_opts o = opts(1);
+	atomic_bool released = false;
+	struct rj_error err;
+	const void *room;
+	pthread_t thread;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	room = OPS->staging(p.lane[0].source, 65536);
+	CHECK(room);
+	shim_pause(true);
+	CHECK(!OPS->post_staged(p.lane[0].source, &e, &room, 1, &err));
+	pthread_create(&thread, NULL, release_later, &released);
+	CHECK(!OPS->drain(p.lane[0].source, &err));
+	CHECK(released);
+	pthread_join(thread, NULL);
+	CHECK(!OPS->fence(p.lane[0].source, 0, &err));
+	CHECK(!pair_end_lanes(&p));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool room_for_copies_is_pinned_counted_and_given_back(void)
+{
+	struct shim_config c = { .seed = 72 };
+	struct pair_opts o = opts(2);
+	struct rj_error err;
+	uint64_t before;
+	struct pair p;
+
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	before = p.source_pins.now_bytes;
+	CHECK(OPS->staging(p.lane[0].source, MIB - 1));
+	CHECK(p.source_pins.now_bytes == before + MIB);
+	OPS->close(&p.lane[0].source);
+	CHECK(p.source_pins.now_bytes == before - RJI_RDMA_CONTROL_BYTES);
+	/* No memory for it, or none that may be pinned: no copies, then, and a lane as before. */
+	shim_fail(SHIM_REG_MR, 1);
+	CHECK(!OPS->staging(p.lane[1].source, MIB));
+	CHECK(shim_has_failed());
+	CHECK(p.source_pins.now_bytes == before - RJI_RDMA_CONTROL_BYTES);
+	CHECK(!OPS->fence(p.lane[1].source, 0, &err));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static bool room_for_copies_is_not_taken_from_a_cap(void)
+{
+	struct shim_config c = { .seed = 73 };
+	struct pair_opts o = opts(1);
+	struct rj_error err;
+	struct pair p;
+
+	o.background = o.lazy_source = o.lazy_destination = true;
+	o.source_cap_bytes = o.destination_cap_bytes = 4ull << 30;
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	CHECK(!OPS->staging(p.lane[0].source, MIB));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+/* More of them than messages are on their way at once, among writes. */
+static bool zeros_are_made_before_the_fence_is_answered(void)
+{
+	struct shim_config c = { .seed = 74, .reorder = true };
+	struct pair_opts o = opts(1);
+	struct rji_coded zeros[64];
+	struct rj_error err;
+	const uint8_t *there;
+	struct pair p;
+
+	o.apply = &agreed;
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	there = p.destination_memory[1].host;
+	for (uint32_t round = 0; round < 10; round++) {
+		struct rji_extent e = { 5 * MIB, 4096, 1 };
+
+		memset(p.destination_memory[1].host, 0x77, 4 * MIB);
+		for (uint32_t i = 0; i < 64; i++) /* every second page, and a long one */
+			zeros[i] = (struct rji_coded){
+				.extent = { i * 8192ull, i == 63 ? 1 * MIB : 4096, 1 },
+				.coding = RJI_CODING_ZEROS,
+			};
+		CHECK(!OPS->post(p.lane[0].source, &e, 1, &err));
+		CHECK(!OPS->post_coded(p.lane[0].source, zeros, 64, &err));
+		CHECK(!OPS->post(p.lane[0].source, &e, 1, &err));
+		CHECK(!OPS->fence(p.lane[0].source, 0, &err));
+		for (uint64_t i = 0; i < 4 * MIB; i++) {
+			bool is_zero = i < 63 * 8192ull ? i / 4096 % 2 == 0
+							: i < 63 * 8192ull + MIB;
+
+			CHECK(there[i] == (is_zero ? 0 : 0x77));
+		}
+	}
+	CHECK(!pair_end_lanes(&p));
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
+static uint64_t zeros_at(uint64_t page, uint64_t n_pages)
+{
+	return page | n_pages << RJI_RDMA_ZEROS_PAGE_BITS;
+}
+
+static bool zeros_that_are_not_allowed_end_the_lane(void)
+{
+	const uint64_t pages = 6 * MIB / 4096;
+	const struct {
+		uint32_t region;
+		uint64_t seq;
+		bool unagreed;
+	} wrong[] = {
+		{ 0, zeros_at(0, 0), false },
+		{ 0, zeros_at(0, pages + 1), false },
+		{ 0, zeros_at(pages, 1), false },
+		{ 0, zeros_at(pages - 1, 2), false },
+		{ 0, zeros_at((1ull << RJI_RDMA_ZEROS_PAGE_BITS) - 1, 1), false },
+		{ 0, UINT64_MAX, false },
+		{ 1, zeros_at(pages, 2), false },
+		{ 2, zeros_at(0, 1), false },
+		{ UINT32_MAX, zeros_at(0, 1), false },
+		{ 0, zeros_at(0, 1), true },
+	};
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		const struct rji_rdma_message m = { RJI_RDMA_ZEROS, wrong[i].region, wrong[i].seq };
+		struct shim_config c = { .seed = 80 + i };
+		struct pair_opts o = opts(1);
+		struct rj_error err;
+		struct pair p;
+
+		o.apply = wrong[i].unagreed ? NULL : &agreed;
+		shim_start(&c);
+		rji_error_init(&err);
+		CHECK(!pair_open(&p, &o, 1, &err));
+		memset(p.destination_memory[0].host, 0x77, 6 * MIB);
+		CHECK(!rji_rdma_send(rji_rdma_lane_of(p.lane[0].source), &m));
+		pthread_join(p.lane[0].server, NULL);
+		p.lane[0].serving = false;
+		CHECK(p.lane[0].served == RJ_E_PROTOCOL && p.lane[0].served_err.text[0]);
+		for (uint64_t k = 0; k < 6 * MIB; k += 4096)
+			CHECK(((uint8_t *)p.destination_memory[0].host)[k] == 0x77);
+		pair_close(&p);
+		CHECK(shim_stop());
+	}
+	return true;
+}
+
+static bool a_lane_codes_nothing_but_zeros(void)
+{
+	const struct rji_coded coded = { { 0, 4096, 0 }, RJI_CODING_ZSTD, 1, "a" };
+	struct shim_config c = { .seed = 95 };
+	struct pair_opts o = opts(1);
+	struct rj_error err;
+	struct pair p;
+
+	CHECK(OPS->codings == 1u << RJI_CODING_ZEROS);
+	shim_start(&c);
+	rji_error_init(&err);
+	CHECK(!pair_open(&p, &o, 1, &err));
+	CHECK(OPS->post_coded(p.lane[0].source, &coded, 1, &err) == -EINVAL);
+	pair_close(&p);
+	CHECK(shim_stop());
+	return true;
+}
+
 static bool wrong_answers_end_the_lane(void)
 {
 	static const struct rji_rdma_message wrong[] = {
@@ -1154,6 +1380,13 @@ static const struct test_case cases[] = {
 	CASE(strangers_are_refused),
 	CASE(lane_connects_once),
 	CASE(wrong_messages_end_the_lane),
+	CASE(copies_arrive_instead_of_the_pages),
+	CASE(drain_waits_until_copies_are_read),
+	CASE(room_for_copies_is_pinned_counted_and_given_back),
+	CASE(room_for_copies_is_not_taken_from_a_cap),
+	CASE(zeros_are_made_before_the_fence_is_answered),
+	CASE(zeros_that_are_not_allowed_end_the_lane),
+	CASE(a_lane_codes_nothing_but_zeros),
 	CASE(wrong_answers_end_the_lane),
 	CASE(forged_keys_reach_nothing),
 	CASE(unreachable_addresses_are_told_apart),
