@@ -29,6 +29,9 @@ static const struct bench_option options[] = {
 	BENCH_BYTES("size", &o.size_bytes, "BYTES", "save: guest memory (1G)"),
 	BENCH_BYTES("used", &o.used_bytes, "BYTES",
 		    "save: what of it was ever used, the rest never touched (all)"),
+	BENCH_BYTES("free", &o.free_bytes, "BYTES",
+		    "save: what of the rest was used, given up, and is reported as free when the "
+		    "save begins (none)"),
 	BENCH_CHOICE("fill", &o.fill_text, "mixed|random",
 		     "save: what is in it: zero pages among random ones, or random only (mixed)"),
 	BENCH_CHOICE("memory", &o.memory_text, "shared|private|huge",
@@ -137,6 +140,10 @@ static int understand(char *why, size_t why_bytes)
 	}
 	if (o.used_bytes > o.size_bytes || o.used_bytes % (1u << 20)) {
 		snprintf(why, why_bytes, "--used: no more than --size, in whole MiB");
+		return -EINVAL;
+	}
+	if (o.free_bytes > o.size_bytes - o.used_bytes || o.free_bytes % (1u << 20)) {
+		snprintf(why, why_bytes, "--free: no more than --used leaves, in whole MiB");
 		return -EINVAL;
 	}
 	o.kind = !strcmp(o.guest, "synthetic") || (!strcmp(o.guest, "auto") && !has_kvm())

@@ -40,9 +40,12 @@ static int on_resume(void *arg, struct rj_session *s, int run)
 
 static void on_event(void *arg, struct rj_session *s, const struct rj_event *ev)
 {
-	(void)arg;
+	const struct saver *saver = arg;
+
 	(void)s;
 	report_event(ev);
+	if (saver->o->free_bytes && ev->type == RJ_EV_STATE && ev->u.state.state == RJ_STATE_BULK)
+		guest_ask_hints(saver->guest);
 }
 
 static const struct rj_hooks hooks = {
@@ -135,7 +138,11 @@ void snapshot_save(struct rj_env *env, const struct snapshot_opts *o, struct sna
 	struct saver saver = { .o = o, .res = res };
 	struct guest_opts go = { .kind = o->kind,
 				 .size_bytes = o->size_bytes,
-				 .used_bytes = o->used_bytes,
+				 .used_bytes = o->used_bytes || !o->free_bytes
+						       ? o->used_bytes
+						       : o->size_bytes - o->free_bytes,
+				 .free_bytes = o->free_bytes,
+				 .hints = o->free_bytes ? GUEST_HINTS_REPORTING : GUEST_HINTS_NONE,
 				 .workload = o->workload,
 				 .seed = o->seed,
 				 .fill_all = !strcmp(o->fill_text, "random"),

@@ -125,6 +125,15 @@ def case_untouched_memory_takes_no_room():
         good(run("restore", place.file, "--verify"), verified=True)
 
 
+def case_free_pages_take_no_room():
+    with Place() as place:
+        j = good(run("save", place.file, "--size", "512M", "--used", "64M", "--free", "448M", "--fill", "random",
+                     "--workload", "idle", "--lanes", "1", "--bandwidth", "256M"))
+        # What the lane had begun with (64 MiB) when the guest told.
+        check(j["disk_bytes"] < (64 + 64) * MIB * 1.1, j)
+        good(run("restore", place.file, "--verify"), verified=True)
+
+
 def case_another_reader_finds_the_same_memory():
     with Place() as place:
         good(run("save", place.file, *SMALL, "--seed", "7"))
