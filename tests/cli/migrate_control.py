@@ -55,8 +55,8 @@ def case_max_downtime_can_be_given_meanwhile():
 
 
 def case_it_completes_by_itself_when_the_load_stops():
-    source = Controlled("--size", "64M", "--workload", "hot:32M:400M", "--bandwidth", "16M", "--max-downtime", "100",
-                        "--control", "--timeout", "100")
+    source = Controlled("--size", "64M", "--workload", "hot:32M:400M", "--bandwidth", "16M", "--filters", "none",
+                        "--max-downtime", "100", "--control", "--timeout", "100")
     check(source.wait_for(r"^round +3 "), "no rounds")
     check(not any(line.startswith("switchover ") for line in source.said()), source.said())
     source.say("load none")
