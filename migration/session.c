@@ -703,7 +703,7 @@ int rji_session_create_transport(struct rj_session *s, struct rj_error *err)
 		.pins = &s->pins,
 		.lane_fds = s->o.lane_fds,
 		.n_lane_fds = s->o.n_lane_fds,
-		.apply = s->features & RJI_FEATURE_CODED ? &rji_apply : NULL,
+		.apply = s->is_destination && s->features & RJI_FEATURE_CODED ? &rji_apply : NULL,
 		.arg = s->transport_arg,
 	};
 	int ret;

@@ -52,8 +52,14 @@ static int sim_create(const struct rji_transport_opts *o, struct rj_error *err,
 	end->stop = o->stop;
 	end->peer_timeout_ms = o->peer_timeout_ms;
 	if (o->apply) {
+		int ret = 0;
+
+		pthread_mutex_lock(&end->world->lock);
 		end->world->apply = o->apply;
-		if (!end->world->applying && o->apply->create(&end->world->applying) < 0) {
+		if (!end->world->applying)
+			ret = o->apply->create(&end->world->applying);
+		pthread_mutex_unlock(&end->world->lock);
+		if (ret < 0) {
 			free(end);
 			return rji_fail(err, -ENOMEM, "no memory to apply");
 		}
