@@ -62,10 +62,12 @@ static void set_up(struct sim_migration *m, struct sim_guest *source, const stru
 	if (plan->queue_pieces)
 		m->world->queue_pieces = plan->queue_pieces;
 	pthread_mutex_unlock(&m->world->lock);
+	pthread_rwlock_wrlock(&source->gate); /* it may be writing already */
 	source->return_percent = plan->return_percent;
 	source->free_percent = plan->free_percent;
 	source->balloon = plan->balloon;
 	source->generation = source->n_hints = 0;
+	pthread_rwlock_unlock(&source->gate);
 	m->was_running = sim_guest_is_running(source);
 	m->holds_lock[SIM_SOURCE] = true;
 	m->state = malloc(plan->state_bytes + 1);
