@@ -20,8 +20,7 @@ void *rji_rdma_staging(struct rji_lane *base, size_t len_bytes)
 	struct rji_rdma_lane *lane = rji_rdma_lane_of(base);
 
 	/* What a cap or a limit allows is for guest memory. */
-	if (lane->staged || lane->tp->pin_cap_bytes ||
-	    rji_rdma_memlock_left() != RJI_RDMA_NO_LIMIT)
+	if (lane->staged || lane->tp->pin_cap_bytes || rji_rdma_memlock_left() != RJI_RDMA_NO_LIMIT)
 		return lane->staged;
 	len_bytes = (len_bytes + RJI_RDMA_CONTROL_BYTES - 1) & ~(RJI_RDMA_CONTROL_BYTES - 1);
 	lane->staged = aligned_alloc(RJI_RDMA_CONTROL_BYTES, len_bytes);
