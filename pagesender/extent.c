@@ -85,3 +85,12 @@ uint32_t rji_extents_of_span(const struct rji_span *span, uint32_t page_shift, u
 	*next_page = w.n < max ? end : from;
 	return w.n;
 }
+
+uint64_t rji_extents_bytes(const struct rji_extent *e, uint32_t n)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		bytes += e[i].len_bytes;
+	return bytes;
+}

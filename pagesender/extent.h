@@ -15,5 +15,7 @@
  */
 uint32_t rji_extents_of_span(const struct rji_span *span, uint32_t page_shift, uint32_t max_bytes,
 			     uint64_t *next_page, struct rji_extent *e, uint32_t max);
+/* Of n extents together. */
+uint64_t rji_extents_bytes(const struct rji_extent *e, uint32_t n);
 
 #endif

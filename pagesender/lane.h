@@ -76,6 +76,11 @@ struct rji_lane_sender {
 	struct rji_lane_stats told;
 };
 
+/*
+ * Add what this lane has sent since the last call to the totals, batch by batch. What it did besides, as its CPU time,
+ * which costs a system call, waits for the round's end:
+ */
+void rji_lane_tell_sent(struct rji_lane_sender *lane);
 /* Add what this lane did since the last call to the totals. */
 void rji_lane_tell_totals(struct rji_lane_sender *lane);
 
@@ -85,7 +90,5 @@ void rji_lane_tell_totals(struct rji_lane_sender *lane);
  * sound.
  */
 int rji_lane_send_round(struct rji_lane_sender *lane);
-/* Only fence. */
-int rji_lane_fence(struct rji_lane_sender *lane);
 
 #endif

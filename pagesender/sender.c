@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 
 #include "base/clock.h"
+#include "pagesender/lane_post.h"
 
 #define KEEPALIVE_NS RJI_NS_PER_S
 
