@@ -49,13 +49,22 @@ static int open_file(struct rji_snap_reader *r, uint64_t *file_bytes_p, struct r
 	return r->fd < 0 ? rji_fail_sys(err, -errno, errno, "cannot open a descriptor") : 0;
 }
 
+/* What the decoders found, with the file's name. */
+static int name_file(const struct rji_snap_reader *r, const struct rj_error *found,
+		     struct rj_error *err)
+{
+	return rji_fail(err, found->code, "%.200s: %s", r->path, found->text);
+}
+
 static int read_head(struct rji_snap_reader *r, uint64_t file_bytes, struct rj_error *err)
 {
+	struct rj_error found;
 	uint8_t header[RJI_SNAP_HEADER_BYTES], *table;
 	int ret = rji_file_transfer(r->meta_fd, header, sizeof(header), 0, false, r->path, err);
 
-	if (!ret)
-		ret = rji_snap_decode_header(&r->snap, header, file_bytes, err);
+	rji_error_init(&found);
+	if (!ret && rji_snap_decode_header(&r->snap, header, file_bytes, &found) < 0)
+		ret = name_file(r, &found, err);
 	if (ret < 0)
 		return ret;
 	table = malloc(r->snap.table.len_bytes);
@@ -63,8 +72,8 @@ static int read_head(struct rji_snap_reader *r, uint64_t file_bytes, struct rj_e
 		return rji_fail(err, -ENOMEM, "no memory for the region table");
 	ret = rji_file_transfer(r->meta_fd, table, r->snap.table.len_bytes, r->snap.table.offset,
 				false, r->path, err);
-	if (!ret)
-		ret = rji_snap_decode_table(&r->snap, table, err);
+	if (!ret && rji_snap_decode_table(&r->snap, table, &found) < 0)
+		ret = name_file(r, &found, err);
 	free(table);
 	return ret;
 }
