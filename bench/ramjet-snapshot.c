@@ -16,6 +16,7 @@ static struct snapshot_opts o = {
 	.memory_text = "shared",
 	.fill_text = "mixed",
 	.strict_text = "off",
+	.register_text = "none",
 	.progress_text = "auto",
 	.size_bytes = 1ull << 30,
 	.max_downtime_ms = 300,
@@ -48,6 +49,9 @@ static const struct bench_option options[] = {
 	BENCH_FLAG("stay", &o.stay, "save: do not let the guest go on afterwards"),
 	BENCH_NUMBER("lanes", &o.n_lanes, "N", 1, RJ_MAX_LANES,
 		     "threads that write or read (chosen for this machine)"),
+	BENCH_CHOICE("register", &o.register_text, "none|all",
+		     "save: have io_uring register each piece of guest memory before it is written "
+		     "(none)"),
 	BENCH_NUMBER("max-downtime", &o.max_downtime_ms, "MS", 1, 2000000,
 		     "save: how long the guest may stand still (300)"),
 	BENCH_CHOICE("strict-downtime", &o.strict_text, "on|off",

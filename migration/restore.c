@@ -99,6 +99,9 @@ static int begin_pages(struct rj_session *s, struct rj_error *err)
 
 	if (ret < 0)
 		return ret;
+	if (s->o.registration == RJ_REGISTER_ALL)
+		rji_session_tell_warning(s, "guest memory is not registered: a restore is no "
+					    "faster by registered buffers, and often slower");
 	s->fig.n_lanes = s->o.n_lanes;
 	s->fig.bulk_began_ns = rji_now_ns();
 	s->fig.rounds = 1;

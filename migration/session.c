@@ -33,6 +33,7 @@ void rj_opts_init(struct rj_opts *o)
 		.state_max_bytes = 1ull << 30,
 		.gid_index = -1,
 		.traffic_class = -1,
+		.registration = RJ_REGISTER_DEFAULT,
 		.filters = RJ_FILTER_ALL,
 		.lane_nice = 10,
 	};
@@ -89,7 +90,7 @@ static bool is_valid_opts(const struct rj_opts *o, bool is_destination)
 		return false;
 	if (o->n_lane_fds && o->n_lanes && o->n_lanes != o->n_lane_fds)
 		return false;
-	if (o->registration > RJ_REGISTER_LAZY)
+	if (o->registration > RJ_REGISTER_DEFAULT)
 		return false;
 	if (!is_destination && (o->listen_fd >= 0 || o->data_addrs))
 		return false;

@@ -67,6 +67,7 @@ struct rji_figures {
 	_Atomic uint64_t file_metadata_bytes;
 	_Atomic uint64_t faults, fault_max_ns;
 	_Atomic uint32_t direct_io;
+	_Atomic uint32_t registered_buffers;
 	_Atomic uint64_t cpu_ns; /* of the control thread; totals has the others' */
 	_Atomic uint32_t n_lanes;
 	_Atomic uint64_t guest_bytes;

@@ -14,8 +14,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/clock.h"
+#include "pagesender/dirty/tracker_impl.h"
 #include "transport/file/snap_writer.h"
 
 /* Rounds that leave about as much dirty as the best before them, until the guest is stopped all the same. */
@@ -27,7 +29,63 @@ struct rji_snapshot {
 	size_t state_bytes, state_capacity;
 	uint64_t least_pending; /* after any round */
 	uint32_t n_stalled;
+	bool told_buffers; /* that the kernel refused */
 };
+
+/* May guest memory be registered, where that is asked for? A reason why not, or NULL. */
+static const char *why_not_registered(const struct rj_session *s)
+{
+	const struct rji_snap_writer *w = s->snapshot->writer;
+	uint32_t n_known = 0;
+
+	for (uint32_t i = 0; i < s->n_trackers; i++) {
+		if (rji_tracker_is_uffd_wp(s->trackers[i]))
+			return "userfaultfd tracks its writes, and would take each registered page for written";
+	}
+	for (uint32_t i = 0; i < s->n_given; i++)
+		n_known += w->memory[i].hole_fd >= 0;
+	return n_known ? NULL
+		       : "it is no shared tmpfs or memfd, so that its holes, which would become memory, are not known";
+}
+
+static void choose_buffers(struct rj_session *s)
+{
+	const char *why_not;
+
+	if (s->o.registration != RJ_REGISTER_ALL)
+		return;
+	why_not = why_not_registered(s);
+	s->snapshot->writer->registers = !why_not;
+	if (why_not)
+		rji_session_tell_warning(s, "guest memory is not registered: %s", why_not);
+}
+
+/* How it went so far; that the kernel refused is told once. */
+static void tell_buffers(struct rj_session *s)
+{
+	struct rji_snapshot *snapshot = s->snapshot;
+	const struct rji_file_buffers *b = &snapshot->writer->buffers;
+	int refused = atomic_load_explicit(&b->refused, memory_order_relaxed);
+	uint64_t bytes = atomic_load_explicit(&b->bytes, memory_order_relaxed);
+	struct rlimit limit;
+
+	atomic_store_explicit(&s->fig.registered_buffers, bytes && !refused, memory_order_relaxed);
+	if (!refused || snapshot->told_buffers)
+		return;
+	snapshot->told_buffers = true;
+	if ((refused == -ENOMEM || refused == -EPERM) && !getrlimit(RLIMIT_MEMLOCK, &limit) &&
+	    limit.rlim_cur != RLIM_INFINITY)
+		rji_session_tell_warning(
+			s,
+			"guest memory cannot be registered with io_uring: the limit of locked memory is %" PRIu64
+			" bytes; raise it (ulimit -l, LimitMEMLOCK= of systemd) or give CAP_IPC_LOCK. It goes on without",
+			(uint64_t)limit.rlim_cur);
+	else
+		rji_session_tell_warning(
+			s,
+			"guest memory cannot be registered with io_uring (%s); it goes on without",
+			strerrordesc_np(-refused));
+}
 
 int rji_snapshot_begin(struct rj_session *s, struct rj_error *err)
 {
@@ -52,6 +110,7 @@ int rji_snapshot_begin(struct rj_session *s, struct rj_error *err)
 	s->fig.file_metadata_bytes = rji_snap_writer_metadata_bytes(snapshot->writer);
 	if (!snapshot->writer->direct_io)
 		rji_session_tell_warning(s, "%s", snapshot->writer->why_not_direct);
+	choose_buffers(s);
 	return 0;
 }
 
@@ -87,7 +146,10 @@ bool rji_snapshot_must_stop(struct rj_session *s)
 	struct rji_snapshot *snapshot = s->snapshot;
 	uint64_t pending = s->fig.pending_bytes;
 
-	if (!snapshot || s->o.strict_downtime)
+	if (!snapshot)
+		return false;
+	tell_buffers(s);
+	if (s->o.strict_downtime)
 		return false;
 	snapshot->n_stalled = pending > snapshot->least_pending / 10 * 9 ? snapshot->n_stalled + 1
 									 : 0;
@@ -135,6 +197,7 @@ int rji_snapshot_finish(struct rj_session *s, const struct rji_handover *ho,
 	int ret;
 
 	*outcome_p = RJ_RUNS_AT_SOURCE;
+	tell_buffers(s);
 	memcpy(rest.id, s->session_id, sizeof(rest.id));
 	if (!stay) {
 		rji_give_back(s, false, ho->was_running);

@@ -149,6 +149,7 @@ int rj_stats(const struct rj_session *s, struct rj_stats *st_p)
 			    rji_filters_metadata_bytes(&s->filters) + get(&s->hints.map_bytes) +
 			    get(&f->file_metadata_bytes);
 	st.direct_io = atomic_load_explicit(&f->direct_io, memory_order_relaxed);
+	st.registered_buffers = atomic_load_explicit(&f->registered_buffers, memory_order_relaxed);
 	st.cpu_ns = get(&f->cpu_ns) + get(&s->totals.cpu_ns) + get(&s->pins.cpu_ns);
 	st.registered_bytes = get(&s->pins.now_bytes);
 	st.peer_registered_bytes = get(&s->pins.there_bytes);

@@ -27,7 +27,8 @@ enum snapshot_exit { SNAPSHOT_OK = 0, SNAPSHOT_FAILED = 1, SNAPSHOT_CANCELLED = 
 
 struct snapshot_opts {
 	const char *command, *file;
-	const char *guest, *workload_text, *memory_text, *fill_text, *strict_text, *progress_text;
+	const char *guest, *workload_text, *memory_text, *fill_text, *strict_text, *progress_text,
+		*register_text;
 	uint64_t size_bytes, used_bytes, free_bytes, bandwidth_bytes_per_s;
 	uint32_t n_lanes, max_downtime_ms, timeout_s, seed;
 	bool stopped, stay, prefault, lazy, verify, json, verbose;

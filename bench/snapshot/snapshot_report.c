@@ -175,6 +175,9 @@ void report_json(const struct snapshot_result *res)
 	set_int(o, "bytes_per_s", rate(res));
 	json_object_set_new(o, "direct_io",
 			    res->direct_io < 0 ? json_null() : json_boolean(res->direct_io));
+	json_object_set_new(o, "registered_buffers",
+			    res->direct_io < 0 ? json_null()
+					       : json_boolean(st->registered_buffers));
 	json_object_set_new(o, "peak_memory_bytes",
 			    res->peak_memory_bytes < 0
 				    ? json_null()

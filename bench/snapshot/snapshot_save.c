@@ -65,6 +65,8 @@ void snapshot_session_opts(const struct snapshot_opts *o, struct rj_opts *so)
 	so->strict_downtime = !strcmp(o->strict_text, "on");
 	so->timeout_ms = o->timeout_s * 1000;
 	so->bandwidth_bytes_per_s = o->bandwidth_bytes_per_s;
+	if (!strcmp(o->register_text, "all"))
+		so->registration = RJ_REGISTER_ALL;
 }
 
 void snapshot_stat(const char *file, struct snapshot_result *res)

@@ -22,12 +22,23 @@ struct rj_session;
 #define RJ_MAX_REGIONS 256
 #define RJ_MAX_BLOB_BYTES (1u << 20)
 
-/* When guest memory is registered with an RDMA device, and thereby pinned. */
+/*
+ * When guest memory is registered with an RDMA device, and thereby pinned; over file: with io_uring, as
+ * registered buffers.
+ */
 enum rj_registration {
 	RJ_REGISTER_ALL = 0,  /* all of it, in the background; sending begins with what is ready */
 	RJ_REGISTER_LAZY = 1, /* windows of it, ahead of the lanes; least recently used go first
 			       * when pin_cap_bytes says so. Not with a peer whose library does
 			       * not know it (RJ_E_VERSION) */
+	/*
+	 * rdma: all. file: none. There RJ_REGISTER_ALL has a source register each piece of memory right
+	 * before it is written, some 32 MiB a lane at once: only MAP_SHARED tmpfs or memfd (rj_region.fd),
+	 * whose holes are known, and of no guest that userfaultfd tracks. What cannot be registered
+	 * goes without, with a warning; rj_stats.registered_buffers tells. It seldom pays: see
+	 * docs/tuning.md. A destination never does.
+	 */
+	RJ_REGISTER_DEFAULT = 2,
 };
 
 enum rj_on_timeout {
@@ -117,7 +128,8 @@ struct rj_opts {
 	uint64_t state_bytes;	  /* expected size of the device state, for the prediction; 0: not
 				   * known */
 	uint64_t state_max_bytes; /* destination: more device state than this is refused. 1 GiB */
-	uint32_t registration;	  /* rdma: enum rj_registration, this side's. RJ_REGISTER_ALL */
+	uint32_t registration;	  /* rdma, file: enum rj_registration, this side's.
+				   * RJ_REGISTER_DEFAULT */
 	uint64_t pin_cap_bytes; /* rdma: registered by this side at once at most; 0: no cap. Lazily
 				   * every lane needs some 2 MiB of it: too little for n_lanes is
 				   * RJ_E_MEMLOCK, at a destination fewer lanes */

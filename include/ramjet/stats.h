@@ -103,11 +103,12 @@ struct rj_stats {
 	uint32_t rollbacks;		  /* switchovers that were given up */
 	uint32_t throttle_percent;	  /* asked for now */
 	uint32_t throttle_peak_percent;
-	uint64_t throttled_ns;	   /* as long as any was asked for */
-	uint64_t throttle_cost_ns; /* of that, what was taken away from each vCPU */
-	uint64_t lanes_replaced;   /* times that lanes failed and the session went on */
-	uint32_t direct_io;	   /* file: 1: around the page cache */
-	uint32_t reserved;
+	uint64_t throttled_ns;	     /* as long as any was asked for */
+	uint64_t throttle_cost_ns;   /* of that, what was taken away from each vCPU */
+	uint64_t lanes_replaced;     /* times that lanes failed and the session went on */
+	uint32_t direct_io;	     /* file: 1: around the page cache */
+	uint32_t registered_buffers; /* file, source: 1: pages went from registered buffers, and the
+				      * kernel refused none */
 	uint64_t collect_max_ns; /* slowest collect: all regions, all trackers, and the counting */
 	uint64_t rearm_max_ns;	 /* slowest re-arming of a window by all its trackers */
 	uint64_t tracker_start_ns; /* starting and stopping all trackers */

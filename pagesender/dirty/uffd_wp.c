@@ -8,6 +8,7 @@
 
 #include "base/bitmap.h"
 #include "base/uffd.h"
+#include "pagesender/dirty/tracker_impl.h"
 
 /*
  * userfaultfd write-protection as a tracker: a page is dirty while it is not protected, so
@@ -198,6 +199,11 @@ static const struct rj_tracker_ops wp_ops = {
 	.rearm = wp_rearm,
 	.destroy = wp_destroy,
 };
+
+bool rji_tracker_is_uffd_wp(const struct rj_tracker *t)
+{
+	return t->ops.collect == wp_collect;
+}
 
 int rj_uffd_wp_create(struct rj_tracker **tracker_p)
 {

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import random
+import resource
 import shutil
 import struct
 import subprocess
@@ -20,13 +21,14 @@ from migrate import BUILD, HAS_KVM, Running, check, main
 PROGRAM = os.path.join(BUILD, "bench/ramjet-snapshot")
 LONG = os.environ.get("RJ_TEST_LONG") == "1"
 KEYS = {"status", "error", "guest_bytes", "file_bytes", "disk_bytes", "total_time_ms", "bytes_per_s",
-        "direct_io", "peak_memory_bytes", "verified"}
+        "direct_io", "peak_memory_bytes", "verified", "registered_buffers"}
 SMALL = ["--guest", "synthetic", "--size", "32M", "--workload", "idle"]
 MIB = 1 << 20
+CAP_IPC_LOCK, PR_CAPBSET_DROP = 14, 24
 
 
-def start(*args, **more):
-    return Running(*args, "--json", "--progress", "never", program=PROGRAM, **more)
+def start(*args, progress=False, **more):
+    return Running(*args, "--json", *([] if progress else ["--progress", "never"]), program=PROGRAM, **more)
 
 
 def run(*args, **more):
@@ -180,7 +182,7 @@ def case_info_draws_it():
 
 def case_usage_errors_are_told():
     for args in ((), ("frob", "x"), ("save",), ("save", "x", "--size", "1M"), ("save", "x", "y"),
-                 ("save", "x", "--used", "2G")):
+                 ("save", "x", "--used", "2G"), ("save", "x", "--register", "lazy"), ("restore", "x", "--register")):
         end = run(*args)
         check(end.status == 2 and end.err and end.json["status"] == "failed", end)
 
@@ -192,7 +194,7 @@ def case_what_is_not_there_or_no_snapshot_is_refused():
         with open(place.file, "wb") as f:
             f.write(bytes(8192))
         for command in ("restore", "verify", "info"):
-            bad(run(command, place.file), "not a snapshot")
+            bad(run(command, place.file), place.file, "not a snapshot")
         bad(run("save", place.dir, *SMALL), "not a regular file")
         j = bad(run("save", "/proc/guest.snap", *SMALL), "/proc/guest.snap")
         check(j["counter_after"] > j["counter_before"], "the guest does not go on: %s" % j)
@@ -362,6 +364,41 @@ def case_without_io_uring_it_takes_its_time_but_works():
         good(start("restore", place.file, "--verify", preexec_fn=forbid_io_uring).end(), verified=True)
         if can_lazily(place):
             good(start("restore", place.file, "--lazy", "--verify", preexec_fn=forbid_io_uring).end(), verified=True)
+
+
+def little_locked_memory():
+    """A limit of one page, and no capability to pass it."""
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096))
+    libc = ctypes.CDLL(None, use_errno=True)
+    head, caps = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    if libc.capget(head, caps) == 0:
+        for i in range(2):  # effective, permitted
+            caps[i] &= ~(1 << CAP_IPC_LOCK)
+        libc.capset(head, caps)
+        libc.prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0)
+
+
+def case_registered_buffers_are_used_where_they_do_no_harm():
+    live = ["--size", "64M", "--workload", "uniform:20M", "--register", "all", "--verify"]
+    with Place() as place:
+        for guest in ["synthetic"] + (["kvm"] if HAS_KVM else []):
+            end = run("save", place.file, "--guest", guest, *live, progress=True)
+            used = guest == "kvm"
+            good(end, verified=True, registered_buffers=used)
+            check(used or "userfaultfd tracks its writes" in end.err, end)
+            good(run("restore", place.file, "--verify"), verified=True, registered_buffers=False)
+        end = run("save", place.file, "--guest", "kvm" if HAS_KVM else "synthetic", *live, "--memory", "private",
+                  progress=True)
+        good(end, verified=True, registered_buffers=False)
+        check(not HAS_KVM or "is no shared tmpfs or memfd" in end.err, end)
+        if not HAS_KVM:
+            return
+        for limit, words in ((little_locked_memory, "the limit of locked memory is 4096 bytes"),
+                             (forbid_io_uring, "cannot be registered")):
+            end = start("save", place.file, "--guest", "kvm", *live, progress=True, preexec_fn=limit).end()
+            good(end, verified=True, registered_buffers=False)
+            check(words in end.err, end)
+            good(run("restore", place.file, "--verify"), verified=True)
 
 
 def case_a_cancelled_save_leaves_nothing():

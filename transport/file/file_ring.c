@@ -30,34 +30,107 @@ static void fail(struct rji_file_ring *r, int sys_errno, uint64_t offset, struct
 		r->failed = ret;
 }
 
-int rji_file_ring_init(struct rji_file_ring *r, int fd, bool writes, const char *path,
-		       struct rj_error *err)
+void rji_file_ring_init(struct rji_file_ring *r, int fd, bool writes, const char *path)
 {
-	int ret = io_uring_queue_init(RJI_RING_DEPTH, &r->uring, 0);
-
-	r->has_uring = !ret;
-	if (ret == -ENOMEM)
-		return rji_fail(err, ret, "no memory for an io_uring");
+	r->no_uring = io_uring_queue_init(RJI_RING_DEPTH, &r->uring, 0);
 	r->fd = fd;
 	r->writes = writes;
 	r->path = path;
 	r->n_unsubmitted = r->n_in_flight = 0;
 	r->failed = 0;
 	r->limit = RJI_RING_DEPTH;
+	r->buffers = NULL;
+	r->n_pieces = 0;
+	r->piece_bytes = r->buffered_bytes = 0;
 	r->free_ops = NULL;
 	for (uint32_t i = 0; i < RJI_RING_DEPTH; i++) {
 		r->ops[i].next_free = r->free_ops;
 		r->free_ops = &r->ops[i];
 	}
-	return 0;
 }
 
 void rji_file_ring_fini(struct rji_file_ring *r)
 {
-	if (r->has_uring)
+	if (!r->no_uring)
 		io_uring_queue_exit(&r->uring);
-	r->has_uring = false;
+	r->no_uring = -ENOSYS;
 }
+
+/* --- registered buffers --- */
+
+/* No order is needed: a ring that does not see it yet is refused itself. */
+static bool is_refused(const struct rji_file_buffers *b)
+{
+	return atomic_load_explicit(&b->refused, memory_order_relaxed);
+}
+
+static void refused(struct rji_file_buffers *b, int ret)
+{
+	int none = 0;
+
+	atomic_compare_exchange_strong_explicit(&b->refused, &none, ret < 0 ? ret : -EIO,
+						memory_order_relaxed, memory_order_relaxed);
+}
+
+void rji_file_ring_use_buffers(struct rji_file_ring *r, struct rji_file_buffers *b)
+{
+	int ret = r->no_uring;
+
+	if (!ret)
+		ret = io_uring_register_buffers_sparse(&r->uring, RJI_RING_PIECES);
+	if (ret < 0)
+		refused(b, ret);
+	else
+		r->buffers = b;
+}
+
+void rji_file_ring_expect(struct rji_file_ring *r, void *p, uint64_t len_bytes,
+			  struct rj_error *err)
+{
+	struct iovec iov = { p, len_bytes };
+	int ret;
+
+	r->piece_bytes = 0;
+	if (!r->buffers || is_refused(r->buffers) || len_bytes > RJI_RING_MAX_PIECE_BYTES)
+		return;
+	/* What is in flight keeps the piece that loses its slot; what is not yet would find the new one. */
+	if (rji_file_ring_submit(r, err) < 0)
+		return;
+	ret = io_uring_register_buffers_update_tag(&r->uring, r->n_pieces % RJI_RING_PIECES, &iov,
+						   NULL, 1);
+	if (ret != 1) {
+		refused(r->buffers, ret);
+		return;
+	}
+	r->n_pieces++;
+	r->piece = p;
+	r->piece_bytes = len_bytes;
+}
+
+static int slot_of(const struct rji_file_ring *r, const char *p, uint32_t len_bytes)
+{
+	if (!r->piece_bytes || p < r->piece || p + len_bytes > r->piece + r->piece_bytes)
+		return -1;
+	return (int)((r->n_pieces - 1) % RJI_RING_PIECES);
+}
+
+/* Nothing is in flight. */
+static void forget_pieces(struct rji_file_ring *r)
+{
+	const struct iovec none[RJI_RING_PIECES] = { { NULL, 0 } };
+	uint32_t n = r->n_pieces < RJI_RING_PIECES ? r->n_pieces : RJI_RING_PIECES;
+
+	if (n)
+		io_uring_register_buffers_update_tag(&r->uring, 0, none, NULL, n);
+	r->n_pieces = 0;
+	r->piece_bytes = 0;
+	if (r->buffered_bytes)
+		atomic_fetch_add_explicit(&r->buffers->bytes, r->buffered_bytes,
+					  memory_order_relaxed);
+	r->buffered_bytes = 0;
+}
+
+/* --- transfers --- */
 
 static void prepare(struct rji_file_ring *r, struct rji_file_op *op)
 {
@@ -66,7 +139,9 @@ static void prepare(struct rji_file_ring *r, struct rji_file_op *op)
 	uint32_t len = op->len_bytes - op->done_bytes;
 	uint64_t at = op->offset + op->done_bytes;
 
-	if (r->writes)
+	if (op->slot >= 0) /* a ring that writes */
+		io_uring_prep_write_fixed(sqe, r->fd, p, len, at, op->slot);
+	else if (r->writes)
 		io_uring_prep_write(sqe, r->fd, p, len, at);
 	else
 		io_uring_prep_read(sqe, r->fd, p, len, at);
@@ -100,6 +175,8 @@ static void finish(struct rji_file_ring *r, struct rji_file_op *op, struct rj_er
 		if (ret < 0)
 			r->failed = ret;
 	}
+	if (op->slot >= 0)
+		r->buffered_bytes += op->len_bytes;
 	op->next_free = r->free_ops;
 	r->free_ops = op;
 	r->n_in_flight--;
@@ -111,6 +188,7 @@ static void complete(struct rji_file_ring *r, struct rji_file_op *op, int res, s
 	uint64_t at = op->offset + op->done_bytes;
 
 	if ((res == -EINTR || res == -EAGAIN) && !r->failed) {
+		op->slot = -1; /* it may be another piece's by now */
 		prepare(r, op);
 		return;
 	}
@@ -118,10 +196,12 @@ static void complete(struct rji_file_ring *r, struct rji_file_op *op, int res, s
 		fail(r, res ? -res : r->writes ? ENOSPC : EIO, at, err);
 	else
 		op->done_bytes += (uint32_t)res;
-	if (res > 0 && op->done_bytes < op->len_bytes && !r->failed)
+	if (res > 0 && op->done_bytes < op->len_bytes && !r->failed) {
+		op->slot = -1;
 		prepare(r, op);
-	else
-		finish(r, op, err);
+		return;
+	}
+	finish(r, op, err);
 }
 
 /* Take in what is done; wait for one if asked to. */
@@ -160,10 +240,12 @@ static int transfer_now(struct rji_file_ring *r, const struct rji_file_op *op, s
 int rji_file_ring_start(struct rji_file_ring *r, void *p, uint32_t len_bytes, uint64_t offset,
 			uint64_t tag, struct rj_error *err)
 {
-	struct rji_file_op now = { .p = p, .len_bytes = len_bytes, .offset = offset, .tag = tag };
+	struct rji_file_op now = {
+		.p = p, .len_bytes = len_bytes, .offset = offset, .tag = tag, .slot = -1
+	};
 	struct rji_file_op *op;
 
-	if (!r->has_uring) {
+	if (r->no_uring) {
 		now.p = p ? p : r->own;
 		return r->failed ? r->failed : transfer_now(r, &now, err);
 	}
@@ -174,7 +256,9 @@ int rji_file_ring_start(struct rji_file_ring *r, void *p, uint32_t len_bytes, ui
 	op = r->free_ops;
 	r->free_ops = op->next_free;
 	*op = now;
-	if (!p)
+	if (p)
+		op->slot = slot_of(r, p, len_bytes);
+	else
 		op->p = r->own + (size_t)(op - r->ops) * r->own_bytes;
 	prepare(r, op);
 	r->n_in_flight++;
@@ -188,6 +272,7 @@ int rji_file_ring_drain(struct rji_file_ring *r, struct rj_error *err)
 {
 	while (r->n_in_flight)
 		reap(r, true, err);
+	forget_pieces(r);
 	return r->failed;
 }
 

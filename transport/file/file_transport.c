@@ -11,7 +11,8 @@
  * One page, one change in flight: a span is one lane's in a round, each of its pages is written or punched
  * once in it, and the fence waits until the kernel has finished all of them.
  *
- * A lane holds no more memory than its ring: the pages themselves are what the kernel reads.
+ * A lane holds no more memory than its ring: the pages themselves are what the kernel reads. Where they are
+ * to be registered, only what the kernel has just said to be data is: holes would become memory.
  */
 #include <assert.h>
 #include <fcntl.h>
@@ -21,7 +22,6 @@
 #include "base/bitmap.h"
 #include "base/hash.h"
 #include "base/zero.h"
-#include "transport/file/file_ring.h"
 #include "transport/file/memory_holes.h"
 #include "transport/file/snap_writer.h"
 #include "transport/transport.h"
@@ -91,7 +91,6 @@ static int file_connect(struct rji_transport *tp_, uint32_t number, const struct
 {
 	struct file_transport *tp = (struct file_transport *)tp_;
 	struct file_lane *lane = calloc(1, sizeof(*lane));
-	int ret;
 
 	(void)number;
 	(void)addrs;
@@ -101,11 +100,9 @@ static int file_connect(struct rji_transport *tp_, uint32_t number, const struct
 		return rji_fail(err, -ENOMEM, "no memory for a lane");
 	lane->writer = tp->writer;
 	lane->stop = tp->stop;
-	ret = rji_file_ring_init(&lane->ring, tp->writer->fd, true, tp->writer->path, err);
-	if (ret < 0) {
-		free(lane);
-		return ret;
-	}
+	rji_file_ring_init(&lane->ring, tp->writer->fd, true, tp->writer->path);
+	if (tp->writer->registers)
+		rji_file_ring_use_buffers(&lane->ring, &tp->writer->buffers);
 	*lane_p = (struct rji_lane *)lane;
 	return 0;
 }
@@ -231,8 +228,10 @@ static int put_extent(struct file_lane *lane, const struct rji_extent *e, struct
 						 &data, end);
 		if (data > at)
 			ret = put_holes(lane, e->region, at, data, err);
-		if (!ret)
+		if (!ret && data < data_end) {
+			rji_file_ring_expect(&lane->ring, m->host + data, data_end - data, err);
 			ret = put_pages(lane, e->region, data, data_end, err);
+		}
 		at = data_end;
 	}
 	return ret;

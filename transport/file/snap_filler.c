@@ -440,11 +440,7 @@ static void stream(struct worker *w)
 	int ret, drained;
 
 	rji_error_init(&err);
-	ret = rji_file_ring_init(&w->ring, w->f->reader->fd, false, w->f->reader->path, &err);
-	if (ret) {
-		give_up(w->f, &err);
-		return;
-	}
+	rji_file_ring_init(&w->ring, w->f->reader->fd, false, w->f->reader->path);
 	w->ring.done = read_done;
 	w->ring.arg = w;
 	w->ring.own = w->buffer;

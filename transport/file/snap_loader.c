@@ -192,17 +192,15 @@ static void *loader_thread(void *arg)
 {
 	struct loader *loader = arg;
 	const struct rji_snap_loading *l = loader->loading->l;
-	int drained, ret = rji_file_ring_init(&loader->ring, loader->reader->fd, false,
-					      loader->reader->path, &loader->err);
+	int drained, ret;
 
-	if (!ret) {
-		loader->ring.done = check_read;
-		loader->ring.arg = loader;
-		ret = load_chunks(loader);
-		drained = rji_file_ring_drain(&loader->ring, &loader->err);
-		ret = ret ? ret : drained;
-		rji_file_ring_fini(&loader->ring);
-	}
+	rji_file_ring_init(&loader->ring, loader->reader->fd, false, loader->reader->path);
+	loader->ring.done = check_read;
+	loader->ring.arg = loader;
+	ret = load_chunks(loader);
+	drained = rji_file_ring_drain(&loader->ring, &loader->err);
+	ret = ret ? ret : drained;
+	rji_file_ring_fini(&loader->ring);
 	loader->result = ret;
 	if (ret < 0) /* the others may stop: a hint */
 		atomic_store_explicit(&loader->loading->failed, true, memory_order_relaxed);

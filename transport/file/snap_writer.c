@@ -14,7 +14,6 @@
 #include "base/hash.h"
 #include "base/random.h"
 #include "base/zero.h"
-#include "transport/file/file_ring.h"
 #include "transport/file/memory_holes.h"
 
 #define NAME_TRIES 16

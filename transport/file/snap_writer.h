@@ -5,6 +5,7 @@
 #include <ramjet/region.h>
 
 #include "base/host.h"
+#include "transport/file/file_ring.h"
 #include "transport/file/snap_format.h"
 
 /*
@@ -37,6 +38,8 @@ struct rji_snap_writer {
 	int meta_fd;		     /* the same file through the page cache */
 	bool direct_io;
 	char why_not_direct[160];
+	bool registers;			 /* buffers are used; set before lanes connect */
+	struct rji_file_buffers buffers; /* the lanes' */
 	struct rji_snap snap;
 	struct rji_snap_memory memory[RJ_MAX_REGIONS];
 };

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Lanes into a file, what becomes of it at the commit, and the way back. */
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -30,6 +33,7 @@ static struct rji_transport *tp;
 static struct rji_lane *lane;
 static struct rji_stop stop;
 static struct rj_error err;
+static bool registers;
 
 static void set_up(void)
 {
@@ -63,6 +67,7 @@ static void open_lane(void)
 	int ret = rji_snap_writer_begin(&writer, NULL, path, regions, 1, 5, &err);
 
 	cr_assert_eq(ret, 0, "%s", err.text);
+	writer->registers = registers;
 	o.arg = writer;
 	cr_assert_eq(rji_file_transport.create(&o, &err, &tp), 0);
 	cr_assert_eq(rji_file_transport.connect(tp, 0, NULL, NULL, 0, &lane, &err), 0, "%s",
@@ -366,4 +371,113 @@ Test(snapshot_lane, a_write_that_fails_is_told_and_leaves_nothing, .init = set_u
 	writer->fd = -1;
 	close_lane();
 	cr_assert_lt(access(path, F_OK), 0);
+}
+
+/* --- registered buffers --- */
+
+/* What the kernel holds for this process. */
+static uint64_t pinned_bytes(void)
+{
+	FILE *f = fopen("/proc/self/status", "re");
+	unsigned long kib = 0;
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "VmPin: %lu", &kib) == 1)
+			break;
+	}
+	fclose(f);
+	return (uint64_t)kib * 1024;
+}
+
+static void need_registration(void)
+{
+	struct io_uring ring;
+	int ret = io_uring_queue_init(1, &ring, 0);
+
+	if (!ret) {
+		ret = io_uring_register_buffers_sparse(&ring, 1);
+		io_uring_queue_exit(&ring);
+	}
+	if (ret < 0)
+		cr_skip_test("no sparse tables of registered buffers in this kernel");
+}
+
+static void post_all(void)
+{
+	const struct rji_extent e = { .len_bytes = LEN };
+
+	cr_assert_eq(rji_file_transport.post(lane, &e, 1, &err), 0, "%s", err.text);
+}
+
+/* Only data is registered, while there is something to write, and the memory is as it was afterwards. */
+Test(snapshot_lane, registered_memory_comes_back_and_holes_stay_holes, .init = set_up,
+     .fini = tear_down)
+{
+	need_registration();
+	registers = true;
+	for (uint32_t i = 0; i < 600; i++)
+		fill(i, (int)(i % 251) + 1);
+	fill(800, 1);
+	open_lane();
+	post_all();
+	cr_assert_geq(pinned_bytes(), 600 * PAGE);
+	cr_assert_leq(resident_bytes(), 604 * PAGE);
+	cr_assert_eq(rji_file_transport.fence(lane, 0, &err), 0, "%s", err.text);
+	cr_assert_eq(writer->buffers.refused, 0);
+	cr_assert_eq(writer->buffers.bytes, 601 * PAGE);
+	commit();
+	close_lane();
+	must_come_back();
+}
+
+/* Whoever takes pages away waits for a drain: they are free at once then, and others are written. */
+Test(snapshot_lane, nothing_is_registered_after_a_drain, .init = set_up, .fini = tear_down)
+{
+	need_registration();
+	registers = true;
+	for (uint32_t i = 0; i < N_PAGES; i++)
+		fill(i, 3);
+	open_lane();
+	post_all();
+	cr_assert_eq(rji_file_transport.drain(lane, &err), 0, "%s", err.text);
+	cr_assert_eq(pinned_bytes(), 0);
+	cr_assert_eq(fallocate(ram_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, LEN / 2), 0);
+	for (uint32_t i = 0; i < N_PAGES / 4; i++)
+		fill(i, 5);
+	send_all();
+	cr_assert_eq(pinned_bytes(), 0);
+	commit();
+	close_lane();
+	must_come_back();
+}
+
+static void drop_ipc_lock(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	cr_assert_eq(syscall(SYS_capget, &head, data), 0);
+	data[0].effective &= ~(1u << CAP_IPC_LOCK);
+	cr_assert_eq(syscall(SYS_capset, &head, data), 0);
+}
+
+Test(snapshot_lane, too_little_locked_memory_is_told_and_pages_go_without, .init = set_up,
+     .fini = tear_down)
+{
+	const struct rlimit limit = { PAGE, PAGE };
+
+	need_registration();
+	registers = true;
+	for (uint32_t i = 0; i < N_PAGES; i++)
+		fill(i, 3);
+	drop_ipc_lock();
+	cr_assert_eq(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+	open_lane();
+	send_all();
+	cr_assert_eq(writer->buffers.refused, -ENOMEM);
+	cr_assert_eq(writer->buffers.bytes, 0);
+	commit();
+	close_lane();
+	must_come_back();
 }
