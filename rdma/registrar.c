@@ -96,6 +96,23 @@ static int explain(const struct rji_rdma_transport *tp, const struct rji_rdma_wi
 			    tp->device[w->table->device].name);
 }
 
+/*
+ * In few calls what registering would do page by page; where it is refused, that does it. By huge pages: a call holds the
+ * process's map of memory for its whole time, and with it whoever wants to change that, be it to connect a lane.
+ */
+static void populate(const struct rji_rdma_transport *tp, uint8_t *at, uint64_t len_bytes)
+{
+	while (len_bytes) {
+		uint64_t n = RJI_RDMA_HUGE_BYTES - ((uintptr_t)at & (RJI_RDMA_HUGE_BYTES - 1));
+
+		n = n < len_bytes ? n : len_bytes;
+		if ((tp->stop && rji_stop_is_set(tp->stop)) || madvise(at, n, MADV_POPULATE_WRITE))
+			return;
+		at += n;
+		len_bytes -= n;
+	}
+}
+
 /* Into w->mr, which stays NULL where there is nothing to register. 0 or an errno. */
 static int register_memory(struct rji_rdma_transport *tp, struct rji_rdma_window *w)
 {
@@ -110,9 +127,8 @@ static int register_memory(struct rji_rdma_transport *tp, struct rji_rdma_window
 	at = r->host + (from - r->base);
 	if (!tp->is_destination && !w->demanded && !has_data(at, to - from))
 		return 0;
-	/* In one call what registering would do page by page; where it is refused, that does it. */
 	if (tp->is_destination)
-		madvise(at, to - from, MADV_POPULATE_WRITE);
+		populate(tp, at, to - from);
 	mr = register_range(&tp->device[w->table->device], at, to - from, from, tp->is_destination);
 	if (!mr)
 		return errno ? errno : ENOMEM;

@@ -4,7 +4,10 @@
 #include <errno.h>
 #include <numaif.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "rdma/rdma.h"
@@ -19,6 +22,7 @@
 
 #define MIB (1ull << 20)
 #define REGION_BYTES (48 * MIB)
+#define HUGE_BYTES (2 * MIB)
 #define OTHER_NODE_MS 10000 /* a node without a thread is a failure, not a hang */
 
 static struct {
@@ -32,6 +36,7 @@ static struct {
 	uint32_t left[2][2];	 /* windows not begun, by end and node of the memory */
 	uint32_t begun[2][2][2]; /* by end, node of the thread, node of the memory */
 	uint32_t elsewhere;	 /* by threads that are not bound to a node */
+	uint64_t made_bytes, made_most_bytes; /* at the destination: in all, by one call */
 	uint32_t strayed; /* not near, though there were more near ones than can be under way */
 } seen = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
 
@@ -71,6 +76,21 @@ long move_pages(int pid, unsigned long count, void **pages, const int *nodes, in
 									    : node_at(offset);
 	pthread_mutex_unlock(&seen.lock);
 	return 0;
+}
+
+/* The kernel's, seen on its way. */
+int madvise(void *at, size_t len_bytes, int advice)
+{
+	uint64_t offset;
+
+	pthread_mutex_lock(&seen.lock);
+	if (seen.p && end_of(at, &offset) == 1) {
+		seen.made_bytes += len_bytes;
+		if (len_bytes > seen.made_most_bytes)
+			seen.made_most_bytes = len_bytes;
+	}
+	pthread_mutex_unlock(&seen.lock);
+	return (int)syscall(SYS_madvise, at, len_bytes, advice);
 }
 
 static int node_of_thread(void)
@@ -158,12 +178,12 @@ static struct rji_topology *two_nodes(void)
 	return t;
 }
 
-/* All of a guest, registered at both ends by threads of theirs, in windows of 1 MiB; everything arrives. */
-static bool register_guest(const struct rji_topology *t, const struct rji_topology *told,
-			   const struct rji_host *host)
+/* All of a guest, registered at both ends by threads of theirs; everything arrives. */
+static bool register_in_windows(const struct rji_topology *t, const struct rji_topology *told,
+				const struct rji_host *host, uint64_t window_bytes)
 {
 	struct shim_config c = { .seed = 71,
-				 .max_mr_bytes = 1 * MIB,
+				 .max_mr_bytes = window_bytes,
 				 .on_registration = on_registration };
 	struct pair_opts o = {
 		.ops = &rji_rdma_transport,
@@ -181,7 +201,7 @@ static bool register_guest(const struct rji_topology *t, const struct rji_topolo
 
 	for (int end = 0; end < 2; end++)
 		for (int node = 0; node < 2; node++)
-			seen.left[end][node] = REGION_BYTES / 2 / MIB;
+			seen.left[end][node] = (uint32_t)(REGION_BYTES / 2 / window_bytes);
 	seen.t = t;
 	seen.p = &p;
 	shim_start(&c);
@@ -194,6 +214,12 @@ static bool register_guest(const struct rji_topology *t, const struct rji_topolo
 	pair_close(&p);
 	CHECK(shim_stop());
 	return true;
+}
+
+static bool register_guest(const struct rji_topology *t, const struct rji_topology *told,
+			   const struct rji_host *host)
+{
+	return register_in_windows(t, told, host, 1 * MIB);
 }
 
 static bool threads_of_each_node_take_near_windows(void)
@@ -249,12 +275,24 @@ static bool memory_that_was_never_touched_is_registered_too(void)
 	return true;
 }
 
+/* Whoever has to change the process's map of memory meanwhile waits for a piece, not for a window. */
+static bool pages_are_made_a_huge_page_at_a_time(void)
+{
+	struct rji_topology *t = two_nodes();
+
+	CHECK(register_in_windows(t, NULL, NULL, 8 * MIB));
+	CHECK(seen.made_bytes == REGION_BYTES && seen.made_most_bytes <= HUGE_BYTES);
+	free(t);
+	return true;
+}
+
 static const struct test_case cases[] = {
 	{ "threads_of_each_node_take_near_windows", threads_of_each_node_take_near_windows },
 	{ "threads_stay_on_the_cpus_of_the_session", threads_stay_on_the_cpus_of_the_session },
 	{ "nothing_is_bound_where_there_is_one_node", nothing_is_bound_where_there_is_one_node },
 	{ "memory_that_was_never_touched_is_registered_too",
 	  memory_that_was_never_touched_is_registered_too },
+	{ "pages_are_made_a_huge_page_at_a_time", pages_are_made_a_huge_page_at_a_time },
 };
 
 int main(int argc, char **argv)
