@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "transport/uri.h"
+
 #define MIB (UINT64_C(1) << 20)
 #define GBIT_10 (UINT64_C(10000000000) / 8)
 #define HUGE_2M (2 * MIB)
@@ -68,6 +70,7 @@ static bool any_active(const struct rj_probe *p)
 static void judge_route(struct rji_judge *j)
 {
 	const struct rj_probe_route *r = j->probe->route;
+	struct rji_uri uri = { .host = "HOST" };
 	struct rj_probe_problem *pr;
 
 	if (!r || !r->status)
@@ -75,15 +78,17 @@ static void judge_route(struct rji_judge *j)
 	pr = rji_judge_add(j, RJ_PROBE_STOPS);
 	RJI_SAY(pr->problem, "a migration by %.150s would not go", r->uri);
 	RJI_SAY(pr->why, "%.319s", r->why);
+	rji_uri_parse(r->uri, &uri, NULL);
 	if (r->status == RJ_E_NO_RDMA && !j->probe->n_devices)
 		how_to_get_a_device(&j->probe->machine, pr);
 	else if (r->status == RJ_E_NO_RDMA && !any_active(j->probe))
 		RJI_SAY(pr->fix, "what is said below of the ports; or use tcp://");
 	else if (r->status == RJ_E_NO_RDMA)
 		RJI_SAY(pr->fix,
-			"give the host's address to an RDMA port's netdev there, and reach it by one here: rdma link; ip route get HOST; or use tcp://");
+			"give the host's address to an RDMA port's netdev there, and reach it by one here: rdma link; ip route get %.80s; or use tcp://",
+			uri.host);
 	else
-		RJI_SAY(pr->fix, "getent hosts HOST; ip route get HOST");
+		RJI_SAY(pr->fix, "getent hosts %.80s; ip route get %.80s", uri.host, uri.host);
 }
 
 /* Headers of TCP over IPv4 with timestamps, and what Ethernet adds: 1500 leaves 94 % of the rate, 9000 99 %. */
@@ -162,17 +167,30 @@ static void judge_memlock(struct rji_judge *j)
 	RJI_SAY(pr->why, "by RDMA all of a guest's memory is registered, which locks it");
 	if (j->guest_bytes)
 		RJI_SAY(pr->fix,
-			"ulimit -l %" PRIu64
-			"; of a service: LimitMEMLOCK=infinity; or setcap cap_ipc_lock=ep PROGRAM; or register lazily, with a cap below the limit",
+			"as root: ulimit -l %" PRIu64
+			"; a user's shell: sudo prlimit --memlock=unlimited --pid $$; a service: LimitMEMLOCK=infinity; or setcap cap_ipc_lock=ep PROGRAM; or register lazily, with a cap below the limit",
 			(j->guest_bytes + 1023) / 1024);
 	else
 		RJI_SAY(pr->fix,
-			"ulimit -l unlimited; of a service: LimitMEMLOCK=infinity; or setcap cap_ipc_lock=ep PROGRAM");
+			"as root: ulimit -l unlimited; a user's shell: sudo prlimit --memlock=unlimited --pid $$; a service: LimitMEMLOCK=infinity; or setcap cap_ipc_lock=ep PROGRAM");
 }
 
-/* The rest says what could be better for any guest here. */
+/* Those of 2 MiB, where there are such. */
+static const struct rj_probe_huge *usual_huge(const struct rj_probe_machine *m)
+{
+	for (uint32_t i = 0; i < m->n_huge; i++)
+		if (m->huge[i].page_bytes == HUGE_2M)
+			return &m->huge[i];
+	return &m->huge[0];
+}
+
+/*
+ * The number is of all pages, those in use among them; vm.nr_hugepages is of the machine's default size, whichever that is. The rest
+ * says what could be better for any guest here.
+ */
 static void judge_huge_pages(struct rji_judge *j)
 {
+	const struct rj_probe_huge *h = usual_huge(&j->probe->machine);
 	const struct rj_probe_machine *m = &j->probe->machine;
 	uint64_t guest = j->guest_bytes ? j->guest_bytes : m->memory_bytes / 2;
 	struct rj_probe_problem *pr;
@@ -191,7 +209,11 @@ static void judge_huge_pages(struct rji_judge *j)
 		RJI_SAY(pr->problem, "free huge pages: %" PRIu64 " MiB", free_bytes / MIB);
 	RJI_SAY(pr->why,
 		"the kernel pins 1 GiB of 4 KiB pages in about 20 ms and of 2 MiB pages in about 1 ms (measured once, without a card); huge pages help only a guest that is put on them");
-	RJI_SAY(pr->fix, "sysctl vm.nr_hugepages=%" PRIu64, (guest + HUGE_2M - 1) / HUGE_2M);
+	RJI_SAY(pr->fix,
+		"echo %" PRIu64 " > /sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/nr_hugepages",
+		(h->n_pages > h->n_free ? h->n_pages - h->n_free : 0) +
+			(guest + h->page_bytes - 1) / h->page_bytes,
+		h->page_bytes / 1024);
 }
 
 static void judge_kvm(struct rji_judge *j)

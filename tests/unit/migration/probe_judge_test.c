@@ -356,9 +356,15 @@ Test(probe_judge, too_few_huge_pages_and_no_kvm_are_notes)
 {
 	look();
 	probe->machine.huge[0].n_free = 0;
+	probe->machine.huge[0].n_pages = 0;
 	judge(4ull << 30);
 	only(RJ_PROBE_NOTE, "free huge pages: 0 MiB, too few for a guest of 4096 MiB");
-	expect_fix("sysctl vm.nr_hugepages=2048");
+	expect_fix("echo 2048 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
+	/* Those that another guest has are to stay its own. */
+	probe->machine.huge[0].n_pages += 512;
+	judge(4ull << 30);
+	expect_fix("echo 2560 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
+	probe->machine.huge[0].n_pages -= 512;
 	judge(0);
 	cr_assert_eq(probe->would_go, 1);
 	probe->machine.huge[0].n_free = 1u << 30;
