@@ -65,6 +65,8 @@ static const struct bench_option options[] = {
 		    "free memory that it takes into use, and later frees again (4M)"),
 	BENCH_FLAG("prefault", &o.prefault,
 		   "have the destination's memory present before the migration begins"),
+	BENCH_FLAG("paused", &o.paused,
+		   "the guest stands still from the start, and so it does when it has arrived"),
 	BENCH_TEXT("workload", &o.workload_text, "W",
 		   "idle, uniform:RATE, hot:BYTES:RATE, sweep:RATE, same:RATE, aba:RATE or "
 		   "sparse:BYTES:RATE, RATE in bytes of pages dirtied a second (uniform:50M)"),

@@ -51,7 +51,7 @@ struct migrate_opts {
 	uint64_t size_bytes, used_bytes, reuse_bytes_per_s, bandwidth_bytes_per_s, pin_cap_bytes;
 	uint32_t n_lanes, max_downtime_ms, timeout_s, report_fd, seed, throttle_percent, warm_up_ms,
 		lane_nice;
-	bool verify, json, verbose, prefault, control, pause_before_switchover;
+	bool verify, json, verbose, prefault, paused, control, pause_before_switchover;
 	/* understood */
 	struct guest_opts guest_opts;
 	uint32_t filters;

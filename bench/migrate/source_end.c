@@ -148,8 +148,9 @@ static void migrate(struct source_end *end, struct rj_session *s, const char *ur
 		result_fail(end->res, "%s", why[0] ? why : rj_strerror(ret));
 		return;
 	}
-	ret = guest_run(end->guest);
-	if (!ret)
+	if (!end->o->paused)
+		ret = guest_run(end->guest);
+	if (!ret && !end->o->paused)
 		ret = warm_up(end);
 	if (ret == RJ_E_CANCELLED) {
 		result_fail(end->res, "cancelled while the guest warmed up");
@@ -176,7 +177,7 @@ static void migrate(struct source_end *end, struct rj_session *s, const char *ur
 	result_of_session(end->res, s, ret, end->runs);
 	if (ret == 0 && end->o->verify)
 		verify(end, s, uri);
-	if (end->runs == RJ_RUNS_AT_SOURCE)
+	if (end->runs == RJ_RUNS_AT_SOURCE && !end->o->paused)
 		watch_it_run_on(end);
 	guest_pause(end->guest);
 	guest_free_figures(end->guest, &end->res->free_figures);

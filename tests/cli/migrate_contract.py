@@ -103,6 +103,16 @@ def resident(pid):
         return int(next(line for line in status if line.startswith("RssShmem")).split()[1])
 
 
+def case_paused_guest_arrives_paused():
+    for guest in ("kvm", "synthetic") if HAS_KVM else ("synthetic",):
+        end = run("--guest", guest, "--transport", "tcp", "--verify", "--paused", "--workload",
+                  "uniform:200M", *SMALL)
+        completed(end, verified=True, guest=guest)
+        check(end.json["counter_before"] == end.json["counter_after"] == 0, end)
+        check(end.json["dirty_rate_bytes_per_s"] == 0, end)
+        check(end.json["guest_gap_max_ms"] == 0, end)
+
+
 def case_vmm_device_writes_are_missed_when_not_announced():
     if not HAS_KVM:
         return
