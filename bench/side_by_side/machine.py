@@ -34,13 +34,13 @@ def need_memory(size):
                       % (size >> 20, available_bytes() >> 20))
 
 
-def touch_memory(size):
+def touch_memory(size, spare_bytes=SPARE_BYTES):
     """
     Have the memory of a run touched before it. In a virtual machine a page's first touch may cost the host's share as
     well, several times the guest's, and a machine that reports free pages soon loses them to the host again: so this
     comes right before each run, of both sides alike.
     """
-    n = min(size, available_bytes() - SPARE_BYTES)
+    n = min(size, available_bytes() - spare_bytes)
     if n <= 0:
         return
     run(sys.executable, "-c", TOUCH, n, timeout_s=300)

@@ -43,7 +43,7 @@ class Ramjet:
 
     def start_migration(self, transport, size, *more, progress=False):
         return Program(self.program("ramjet-migrate"), "--transport", transport, "--guest",
-                       "synthetic", "--workload", "idle", "--fill", "random", "--size", size,
+                       "synthetic", "--paused", "--fill", "random", "--size", size,
                        "--max-downtime", 10000, "--json", "--progress",
                        "auto" if progress else "never", *more)
 

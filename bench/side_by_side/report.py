@@ -35,3 +35,7 @@ def print_table(results):
             print("%s: pinned at most %d MiB at the source, %d MiB at the destination, cap %d MiB" % (
                 result["case"], peak["source"] >> 20, peak["destination"] >> 20,
                 result["pin_cap_bytes"] >> 20))
+        for key, memory in (("by_thread", "present"), ("fresh_by_thread", "fresh")):
+            if key in result:
+                print("%s: into %s memory %s" % (result["case"], memory, ", ".join(
+                    "%s %.2f %%" % (name, 100 * share) for name, share in result[key].items())))

@@ -72,11 +72,11 @@ class ReceiverCpu(Watch):
                 except OSError:
                     continue
                 if name.startswith("rj-"):
-                    self.of_thread[pid, task] = seconds
-        self.samples.append((time.monotonic(), sum(self.of_thread.values())))
+                    self.of_thread[pid, task, re.sub(r"-\d+$", "", name)] = seconds
+        self.samples.append((time.monotonic(), dict(self.of_thread)))
 
     def at(self, when):
-        """Interpolated."""
+        """Seconds by the thread, interpolated. One that is not there yet has had none."""
         before = after = None
         for sample in self.samples:
             if sample[0] <= when:
@@ -88,18 +88,25 @@ class ReceiverCpu(Watch):
         if not after:
             return before[1]
         part = (when - before[0]) / (after[0] - before[0])
-        return before[1] + part * (after[1] - before[1])
+        return {thread: before[1].get(thread, 0) + part * (seconds - before[1].get(thread, 0))
+                for thread, seconds in after[1].items()}
 
-    def share(self, program):
-        """Of the bulk round; the source says on stderr when that was over and how long it took."""
+    def shares(self, program):
+        """Of the bulk round, by names; the source says on stderr when that was over and how long it took."""
         for when, line in program.lines:
             found = re.match(r"bulk .* sent in +(\d+) ms", line)
             if found:
-                duration = int(found.group(1)) / 1e3
-                if duration < 10 * EVERY_S:
-                    raise Failed("the data phase took only %.2f s: take a larger --size" % duration)
-                return (self.at(when) - self.at(when - duration)) / duration
+                return self._shares(when, int(found.group(1)) / 1e3)
         raise Failed("ramjet-migrate did not say when its bulk round was over")
+
+    def _shares(self, end, duration):
+        if duration < 10 * EVERY_S:
+            raise Failed("the data phase took only %.2f s: take a larger --size" % duration)
+        begin, shares = self.at(end - duration), {}
+        for thread, seconds in self.at(end).items():
+            spent = (seconds - begin.get(thread, 0)) / duration
+            shares[thread[2]] = shares.get(thread[2], 0) + spent
+        return shares
 
 
 def thread_cpu(task):

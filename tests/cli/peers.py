@@ -87,7 +87,7 @@ def await_true(condition, about, timeout=30):
 def case_list_names_every_case():
     done = peers("--list")
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    check(names == ["rdma-64k", "rdma-4k-scattered", "rdma-lazy", "rdma-qemu", "rdma-qemu-pin-all",
+    check(names == ["rdma-64k", "rdma-64k-one-lane", "rdma-4k-scattered", "rdma-lazy", "rdma-qemu", "rdma-qemu-pin-all",
                     "rdma-receiver-cpu", "tcp-present", "tcp-fresh-qemu", "file-save", "file-restore",
                     "file-restore-fresh"], done)
     with open(PAGE) as page:
