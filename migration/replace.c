@@ -39,8 +39,8 @@ int rji_settle_lanes(struct rj_session *s, uint32_t stalled_ms, uint64_t deadlin
 		     struct rj_error *err)
 {
 	for (;;) {
-		uint64_t look_at = rji_session_deadline(LOOK_MS);
-		bool last = deadline_ns && deadline_ns <= look_at;
+		uint64_t look_at = s->ops->cut ? rji_session_deadline(LOOK_MS) : deadline_ns;
+		bool last = !s->ops->cut || (deadline_ns && deadline_ns <= look_at);
 		int ret = rji_session_wait(s, RJI_WAIT_PEER | RJI_WAIT_CANCEL, lanes_idle, NULL,
 					   last ? deadline_ns : look_at, err);
 
