@@ -200,6 +200,8 @@ static void judge_huge_pages(struct rji_judge *j)
 		free_bytes += m->huge[i].page_bytes * m->huge[i].n_free;
 	if (!m->n_huge || !j->probe->n_devices || !wants_rdma(j->probe) || free_bytes >= guest)
 		return;
+	if (m->memory_bytes && guest >= m->memory_bytes)
+		return; /* no number of them would do */
 	pr = rji_judge_add(j, RJ_PROBE_NOTE);
 	if (j->guest_bytes)
 		RJI_SAY(pr->problem,

@@ -365,6 +365,8 @@ Test(probe_judge, too_few_huge_pages_and_no_kvm_are_notes)
 	judge(4ull << 30);
 	expect_fix("echo 2560 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
 	probe->machine.huge[0].n_pages -= 512;
+	judge(1ull << 40); /* more than this machine has: no number would do */
+	cr_assert_eq(probe->n_problems, 0);
 	judge(0);
 	cr_assert_eq(probe->would_go, 1);
 	probe->machine.huge[0].n_free = 1u << 30;
