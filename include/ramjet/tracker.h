@@ -122,6 +122,11 @@ RJ_API int rj_kvm_log_create(int vm_fd, const struct rj_kvm_slot *slots, uint32_
  * rj_kvm_log_create(), except that slots are logged from start on with all pages clean: pages
  * written before are the bulk round's.
  *
+ * Where KVM emulates instructions of the guest that store to its RAM, it makes an entry for each word, checks for
+ * room too rarely (Linux 6.18), and a ring overflows. What its vCPU wrote is not known then: the
+ * session fails with RJ_E_TRACKER, EOVERFLOW, and so does each later one with this tracker. KVM emulates a guest's
+ * kernel where it works without hardware virtualization: use rj_kvm_log_create() there.
+ *
  * Return 0; -EINVAL for no or unaligned slots; -ENOTSUP where KVM has no dirty ring (Linux 5.11) or
  * the kernel no MADV_POPULATE_READ (5.14); -ENXIO where the ring is not enabled, or enabled with
  * its bitmap; -ENOMEM.
@@ -146,7 +151,8 @@ RJ_API int rj_kvm_ring_add_vcpu(struct rj_tracker *t, int vcpu_fd);
  * collect some thousand entries or reset them: milliseconds.
  *
  * Return 0; -EINVAL for a vCPU that was not added; what KVM_RESET_DIRTY_RINGS says; -EIO where
- * somebody else resets the rings.
+ * somebody else resets the rings; -EOVERFLOW where there is nothing that could make room: KVM's
+ * count of the entries is wrong after the ring has overflowed, and the vCPU will not run again.
  */
 RJ_API int rj_kvm_ring_full(struct rj_tracker *t, int vcpu_fd);
 

@@ -52,6 +52,13 @@
  *
  * vCPU threads come in by rj_kvm_ring_full(), any time; it takes the same locks and waits for
  * nothing that waits for a vCPU.
+ *
+ * KVM leaves KVM_RUN before a ring is full, with room for 64 entries. Where it emulates instructions it makes an entry
+ * for every word stored, looks only when it has emulated a good many, and writes over the oldest ones. So a ring without
+ * one clean entry has overflowed, and nobody knows what was written over: collect, rearm and start say so from then on.
+ * The vCPU is to go on meanwhile. But entries that KVM pushed over others are clean once these have been reset, and are
+ * still to come by its count: fill_hole() hands them back as if they had been taken out. Counts are a guess from
+ * there on; a vCPU that does not get on is told that, instead of coming back for ever.
  */
 
 #define MAP_OFFSET (KVM_DIRTY_LOG_PAGE_OFFSET * RJI_KVM_PAGE_BYTES)
@@ -61,7 +68,7 @@
 #define CHUNK (8u * 1024)
 /* So many may wait for a reset. */
 #define BACKLOG_MAX (16u * 1024)
-/* Resets in a row that do nothing although entries wait. */
+/* Resets in a row that do nothing although entries wait, or full rings in a row with nothing in them. */
 #define IDLE_MAX 1000u
 /* found is kept by blocks, so that nobody walks the map of a huge guest to find nothing. */
 #define BLOCK_WORDS 256u
@@ -74,6 +81,7 @@ struct vcpu_ring {
 	pthread_mutex_t lock;
 	uint32_t fetch; /* the next to take out, once located */
 	bool located;
+	uint32_t idle; /* times that it was full and empty at once; its vCPU's */
 };
 
 /* Words and blocks are counted from the block of the region that holds the slot's first page. */
@@ -92,6 +100,7 @@ struct kvm_ring {
 	_Atomic uint64_t n_taken;	   /* entries, of all rings, ever */
 	pthread_mutex_t reset_lock;
 	_Atomic uint64_t n_reset; /* written under reset_lock */
+	atomic_bool lost;	  /* a ring has overflowed */
 	uint32_t n_slots;
 	struct ring_slot slots[];
 };
@@ -179,6 +188,23 @@ static uint32_t take_out_batch(struct kvm_ring *kr, struct vcpu_ring *r)
 	return n;
 }
 
+/*
+ * Is there no clean entry? Back from fetch are those that are RESET, then, if any, clean ones. KVM may make room as we
+ * look, from the other end: what is DIRTY there tells something only if the entry before is RESET still.
+ */
+static bool is_full(const struct vcpu_ring *r)
+{
+	uint32_t n, flags;
+
+	do {
+		n = 1;
+		while (n < r->n_gfns && flags_of(entry(r, r->fetch - n)) == KVM_DIRTY_GFN_F_RESET)
+			n++;
+		flags = flags_of(entry(r, r->fetch - n));
+	} while (flags && n > 1 && flags_of(entry(r, r->fetch - n + 1)) != KVM_DIRTY_GFN_F_RESET);
+	return flags;
+}
+
 /* At most CHUNK entries. How many. */
 static uint32_t take_out_chunk(struct kvm_ring *kr, struct vcpu_ring *r)
 {
@@ -186,6 +212,8 @@ static uint32_t take_out_chunk(struct kvm_ring *kr, struct vcpu_ring *r)
 
 	pthread_mutex_lock(&r->lock);
 	if (r->located || locate(r)) {
+		if (is_full(r)) /* afterwards there is no telling */
+			atomic_store(&kr->lost, true);
 		while (n < CHUNK && more == BATCH) {
 			more = take_out_batch(kr, r);
 			n += more;
@@ -193,6 +221,25 @@ static uint32_t take_out_chunk(struct kvm_ring *kr, struct vcpu_ring *r)
 	}
 	pthread_mutex_unlock(&r->lock);
 	return n;
+}
+
+/* KVM says that the ring is full. Clean entries at fetch, with others behind? KVM pushes in order: it has lost them. */
+static void fill_hole(struct kvm_ring *kr, struct vcpu_ring *r)
+{
+	uint32_t n = 0;
+
+	pthread_mutex_lock(&r->lock);
+	while (n < r->n_gfns && !flags_of(entry(r, r->fetch + n)))
+		n++;
+	if (r->located && n && n < r->n_gfns) {
+		for (uint32_t i = 0; i < n; i++) /* pairs with KVM's acquire */
+			__atomic_store_n(&entry(r, r->fetch + i)->flags, KVM_DIRTY_GFN_F_RESET,
+					 __ATOMIC_RELEASE);
+		r->fetch += n;
+		atomic_fetch_add_explicit(&kr->n_taken, n, memory_order_relaxed); /* the lock */
+		atomic_store(&kr->lost, true);
+	}
+	pthread_mutex_unlock(&r->lock);
 }
 
 static uint64_t n_reset(const struct kvm_ring *kr)
@@ -211,8 +258,12 @@ static int reset(struct kvm_ring *kr)
 	until = atomic_load_explicit(&kr->n_taken, memory_order_relaxed);
 	while (ret >= 0 && n_reset(kr) < until) {
 		ret = kr->kvm(kr->vm_fd, KVM_RESET_DIRTY_RINGS, NULL);
-		if (ret == 0 && ++idle == IDLE_MAX)
-			ret = -EIO; /* somebody else resets them */
+		if (ret == 0 && ++idle == IDLE_MAX) {
+			if (atomic_load(&kr->lost))
+				atomic_store_explicit(&kr->n_reset, until, memory_order_relaxed);
+			else
+				ret = -EIO; /* somebody else resets them */
+		}
 		if (ret > 0)
 			atomic_fetch_add_explicit(&kr->n_reset, (uint32_t)ret,
 						  memory_order_relaxed);
@@ -322,6 +373,11 @@ static int ring_stop(void *t)
 	return ret < 0 ? ret : reset(kr);
 }
 
+static int nothing_lost(const struct kvm_ring *kr, int ret)
+{
+	return atomic_load(&kr->lost) ? -EOVERFLOW : ret;
+}
+
 /*
  * With KVM_DIRTY_LOG_INITIALLY_SET nothing would be watched until it is cleared by a log that the
  * ring shuts off: off with it.
@@ -332,6 +388,8 @@ static int ring_start(void *t)
 	struct kvm_enable_cap cap = { .cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 };
 	int ret = kr->kvm(kr->vm_fd, KVM_ENABLE_CAP, &cap);
 
+	if (ret >= 0)
+		ret = nothing_lost(kr, 0);
 	if (ret >= 0)
 		ret = take_out_all(kr); /* and vCPU threads see what attach made */
 	for (uint32_t i = 0; i < kr->n_slots && ret >= 0; i++)
@@ -420,7 +478,7 @@ static int ring_collect(void *t, uint32_t region, uint64_t first_page, uint64_t 
 	int ret = take_out_all(t);
 
 	for_each_block(t, region, first_page, n_pages, bits, report_words);
-	return ret;
+	return nothing_lost(t, ret);
 }
 
 static int ring_rearm(void *t, uint32_t region, uint64_t first_page, uint64_t n_pages,
@@ -428,9 +486,9 @@ static int ring_rearm(void *t, uint32_t region, uint64_t first_page, uint64_t n_
 {
 	int ret = take_out_all(t);
 
-	if (ret < 0)
-		return ret;
-	return for_each_block(t, region, first_page, n_pages, bits, take_words) ? reset(t) : 0;
+	if (ret >= 0 && for_each_block(t, region, first_page, n_pages, bits, take_words))
+		ret = reset(t);
+	return nothing_lost(t, ret);
 }
 
 static void ring_destroy(void *t)
@@ -627,10 +685,16 @@ int rj_kvm_ring_full(struct rj_tracker *tracker, int vcpu_fd)
 {
 	struct kvm_ring *kr = ring_of(tracker);
 	struct vcpu_ring *r = kr ? find_ring(kr, vcpu_fd) : NULL;
+	uint64_t before;
 	int ret;
 
 	if (!r)
 		return -EINVAL;
+	before = n_reset(kr);
+	fill_hole(kr, r);
 	ret = take_out(kr, r);
-	return ret < 0 ? ret : reset(kr);
+	if (!ret)
+		ret = reset(kr);
+	r->idle = n_reset(kr) == before ? r->idle + 1 : 0;
+	return r->idle < IDLE_MAX ? ret : -EOVERFLOW;
 }

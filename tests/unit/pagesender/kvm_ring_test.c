@@ -351,6 +351,80 @@ Test(kvm_ring, somebody_else_resetting_is_noticed)
 	cr_assert_eq(t->ops.rearm(t->t, 0, 0, WINDOW, bits), -EIO);
 }
 
+/* KVM emulates instructions that store many words, and looks later whether there is room. */
+static void guest_stores_words(struct fake_vcpu *v, uint64_t page, uint32_t n_words)
+{
+	for (uint32_t i = 0; i < n_words; i++) {
+		v->ring[v->dirty_index % RING].flags = 0;
+		push(v, SLOT, page);
+	}
+	memory[SLOT_FIRST + page]++;
+	watched[page] = false;
+}
+
+static void fill_up(struct fake_vcpu *v)
+{
+	while (!is_full(v))
+		guest_writes(v, next() % N_PAGES);
+}
+
+static void check_overflow_is_told(void)
+{
+	memset(bits, 0, sizeof(bits));
+	cr_assert_eq(t->ops.collect(t->t, 0, 0, SLOT_FIRST + N_PAGES, bits), -EOVERFLOW);
+	cr_assert_eq(t->ops.rearm(t->t, 0, 0, WINDOW, bits), -EOVERFLOW);
+}
+
+static void check_vcpu_gets_on(struct fake_vcpu *v)
+{
+	for (int i = 0; i < 9; i++) {
+		fill_up(v);
+		cr_assert_eq(rj_kvm_ring_full(t, v->fd), 0);
+		cr_assert_not(is_full(v));
+	}
+}
+
+Test(kvm_ring, overflow_is_told_and_the_vcpu_gets_on)
+{
+	fill_up(&vcpus[0]);
+	guest_stores_words(&vcpus[0], 5, 40);
+	cr_assert_eq(rj_kvm_ring_full(t, vcpus[0].fd), 0);
+	check_overflow_is_told();
+	check_vcpu_gets_on(&vcpus[0]);
+	check_overflow_is_told();
+	t->ops.stop(t->t);
+	cr_assert_eq(t->ops.start(t->t), -EOVERFLOW);
+}
+
+Test(kvm_ring, overflow_into_what_waits_for_a_reset_is_told)
+{
+	fill_up(&vcpus[0]);
+	collect();
+	guest_stores_words(&vcpus[0], 5, 40);
+	check_overflow_is_told();
+}
+
+Test(kvm_ring, ring_with_one_clean_entry_has_not_overflowed)
+{
+	guest_stores_words(&vcpus[0], 5, RING - 1);
+	cr_assert_eq(collect(), 1);
+	rearm(0, bits);
+	check_vcpu_gets_on(&vcpus[0]);
+	collect();
+}
+
+Test(kvm_ring, vcpu_that_does_not_get_on_is_told)
+{
+	int ret = 0;
+
+	guest_writes(&vcpus[0], 5);
+	cr_assert_eq(collect(), 1);
+	vcpus[0].dirty_index += RING; /* they were pushed over others, which have been reset */
+	for (int i = 0; i < 5000 && !ret; i++)
+		ret = rj_kvm_ring_full(t, vcpus[0].fd);
+	cr_assert_eq(ret, -EOVERFLOW);
+}
+
 /* KVM goes on in the ring where it was; a new tracker has to find out where. */
 Test(kvm_ring, next_tracker_goes_on_where_the_ring_is)
 {
