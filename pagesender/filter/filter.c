@@ -346,9 +346,8 @@ static void choose_copies(struct rji_lane_filter *lf, const struct rji_pageset_r
 	if (f->same) {
 		area = rji_area_of(f->same, r, span->region, span->first_page);
 		copy_ns = lf->stage->page_ns ? lf->stage->page_ns : COPY_NS;
-		lf->want_old = f->old &&
-			       (f->copy_always || pays(rji_area_delta_share(f->same, area),
-						       lf->send_ns, copy_ns + DELTA_NS));
+		lf->want_old = f->old && (always || pays(rji_area_delta_share(f->same, area),
+							 lf->send_ns, copy_ns + DELTA_NS));
 		all = all || lf->want_old ||
 		      pays(rji_area_same_share(f->same, area), lf->send_ns, copy_ns);
 		if (!all)
