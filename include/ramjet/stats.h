@@ -113,7 +113,9 @@ struct rj_stats {
 	uint64_t rearm_max_ns;	 /* slowest re-arming of a window by all its trackers */
 	uint64_t tracker_start_ns; /* starting and stopping all trackers */
 	uint64_t tracker_stop_ns;
-	uint64_t metadata_bytes; /* memory the session uses for bitmaps and tables */
+	uint64_t metadata_bytes; /* memory the session uses for bitmaps and tables; source: also for
+				  * what filters remember of pages, and a lane's room for copies, for
+				  * codes (1 MiB each) and of zstd, where its filters want these */
 	uint64_t cpu_ns;	 /* CPU time of the library's threads in this process, user and
 				  * system */
 	/* registration with RDMA devices, at this side */

@@ -77,6 +77,11 @@ void rji_zstd_destroy(struct rji_zstd **z_p)
 	free(z);
 }
 
+uint64_t rji_zstd_bytes(const struct rji_zstd *z)
+{
+	return sizeof(*z) + ZSTD_sizeof_CCtx(z->encode) + ZSTD_sizeof_DCtx(z->decode);
+}
+
 int rji_zstd_encode(struct rji_zstd *z, const void *from, uint32_t len_bytes, void *out,
 		    uint32_t out_bytes)
 {

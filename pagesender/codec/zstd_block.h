@@ -16,6 +16,8 @@ struct rji_zstd;
 /* level: 1 and up, the higher the smaller; negative ones are faster. -EINVAL: zstd knows no such level; -ENOMEM. */
 int rji_zstd_create(int level, struct rji_zstd **z_p);
 void rji_zstd_destroy(struct rji_zstd **z_p);
+/* Memory that it has; grows when it is first used. */
+uint64_t rji_zstd_bytes(const struct rji_zstd *z);
 
 /*
  * Nobody writes to from meanwhile. Return the length of the code, at least 1; -ENOSPC: it is longer than out_bytes, and

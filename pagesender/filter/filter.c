@@ -102,7 +102,8 @@ void rji_filters_fini(struct rji_filters *f)
 uint64_t rji_filters_metadata_bytes(const struct rji_filters *f)
 {
 	return (f->same ? atomic_load_explicit(&f->same->hash_bytes, memory_order_relaxed) : 0) +
-	       (f->old ? rji_old_pages_bytes(f->old) : 0);
+	       (f->old ? rji_old_pages_bytes(f->old) : 0) +
+	       atomic_load_explicit(&f->lane_bytes, memory_order_relaxed);
 }
 
 bool rji_filters_is_hole(const struct rji_filters *f, uint32_t region, uint64_t offset_bytes,
@@ -119,6 +120,18 @@ bool rji_filters_is_hole(const struct rji_filters *f, uint32_t region, uint64_t 
 }
 
 /* --- of a lane --- */
+
+static uint64_t room_bytes(const struct rji_stage *st)
+{
+	return sizeof(*st) + RJI_STAGE_BYTES + (st->codes ? RJI_STAGE_BYTES : 0) +
+	       (st->zstd ? rji_zstd_bytes(st->zstd) : 0);
+}
+
+static void tell_room(struct rji_lane_filter *lf, uint64_t bytes)
+{
+	atomic_fetch_add_explicit(&lf->f->lane_bytes, bytes - lf->told_bytes, memory_order_relaxed);
+	lf->told_bytes = bytes;
+}
 
 int rji_lane_filter_init(struct rji_lane_filter *lf, struct rji_filters *f,
 			 const struct rji_transport_ops *ops, struct rji_lane *link)
@@ -151,6 +164,8 @@ int rji_lane_filter_init(struct rji_lane_filter *lf, struct rji_filters *f,
 		ret = rji_zstd_create(RJI_ZSTD_LEVEL, &st->zstd);
 	if (ret < 0)
 		rji_lane_filter_fini(lf);
+	else
+		tell_room(lf, room_bytes(st));
 	return ret;
 }
 
@@ -158,6 +173,7 @@ void rji_lane_filter_fini(struct rji_lane_filter *lf)
 {
 	if (!lf->stage)
 		return;
+	tell_room(lf, 0);
 	rji_zstd_destroy(&lf->stage->zstd);
 	free(lf->stage->codes);
 	free(lf->stage);
@@ -407,4 +423,5 @@ void rji_lane_filter_tell(struct rji_lane_filter *lf)
 	tell(lf, DELTA, &lf->stage->delta_account);
 	tell(lf, ZSTD, &lf->stage->zstd_account);
 	tell_kinds(lf, lf->stage->kinds);
+	tell_room(lf, room_bytes(lf->stage)); /* zstd's grows */
 }

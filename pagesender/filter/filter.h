@@ -35,6 +35,7 @@ struct rji_filters {
 	struct rji_filter_figures figures[RJ_N_FILTERS];
 	_Atomic uint64_t kinds[RJI_N_KINDS]; /* pages; but free, see hints */
 	_Atomic uint64_t cleared_pages;
+	_Atomic uint64_t lane_bytes; /* what lanes have for copies and codes */
 };
 
 struct rji_filters_opts {
@@ -67,6 +68,7 @@ struct rji_lane_filter {
 	uint64_t send_ns; /* what sending a page of 4096 bytes costs, on average */
 	struct rji_filter_account account[RJ_N_FILTERS];
 	uint64_t kinds[RJI_N_KINDS], cleared;
+	uint64_t told_bytes;	 /* of its room, in f->lane_bytes */
 	struct rji_stage *stage; /* NULL: no copies */
 	/* what to do with the pages of the span, besides those left in its bits */
 	uint64_t clear[RJI_SPAN_MAX_WORDS]; /* make zero */

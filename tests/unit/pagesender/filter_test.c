@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -525,7 +526,44 @@ Test(filter, memory_is_counted_as_it_is_used)
 	open_filters(RJ_FILTER_ALL, true);
 	cr_assert_eq(rji_pageset_metadata_bytes(&set), before + 2 * maps);
 	before = rji_filters_metadata_bytes(&filters);
-	cr_assert_lt(before, BYTES / 100, "hashes and old pages come later");
+	cr_assert_lt(before - filters.lane_bytes, BYTES / 100, "hashes and old pages come later");
 	rji_area_hashes(filters.same, ram, rji_area_of(filters.same, ram, 0, 0));
 	cr_assert_eq(rji_filters_metadata_bytes(&filters), before + 16384 * 16);
+}
+
+static uint64_t allocated_bytes(void)
+{
+	struct mallinfo2 m = mallinfo2();
+
+	return m.uordblks + m.hblkhd;
+}
+
+static void check_room_is_counted(uint32_t on)
+{
+	uint64_t begin = allocated_bytes(), used;
+
+	open_filters(on, true);
+	rji_filters_fini(&filters); /* the rest */
+	if (lf.stage->zstd)
+		cr_assert_gt(rji_zstd_encode(lf.stage->zstd, memory, PAGE, lf.stage->codes,
+					     RJI_STAGE_BYTES),
+			     0);
+	rji_lane_filter_tell(&lf);
+	used = allocated_bytes() - begin;
+	cr_assert_geq(filters.lane_bytes, RJI_STAGE_BYTES);
+	if (begin) /* not with a sanitizer's malloc */
+		cr_assert(filters.lane_bytes > used / 100 * 98 &&
+				  filters.lane_bytes < used / 100 * 102,
+			  "%lu counted, %lu used", filters.lane_bytes, used);
+	rji_lane_filter_fini(&lf);
+	cr_assert_eq(filters.lane_bytes, 0);
+	free(room);
+	room = NULL;
+}
+
+Test(filter, rooms_of_lanes_are_counted)
+{
+	check_room_is_counted(RJ_FILTER_SAME);
+	check_room_is_counted(RJ_FILTER_SAME | RJ_FILTER_DELTA);
+	check_room_is_counted(RJ_FILTER_ALL);
 }
