@@ -199,14 +199,5 @@ def case_random_migrations_over_rdma():
         completed(run(*args, "--verify", *PATIENT, timeout=300), verified=True)
 
 
-def case_contents_that_come_back_over_rdma():
-    rng = random.Random(6)
-    for i in range(20 if os.environ.get("RJ_TEST_LONG") else 3):
-        guest = "kvm" if HAS_KVM and i % 2 else "synthetic"
-        completed(run("--transport", "rdma", "--guest", guest, "--size", "32M", "--workload", "aba:8M", "--lanes", "2",
-                      "--seed", str(rng.randrange(1 << 30)), "--filters", "same,delta", "--bandwidth", "32M",
-                      "--verify", *PATIENT, timeout=300), transport="rdma", verified=True)
-
-
 if __name__ == "__main__":
     main(globals())
