@@ -114,8 +114,8 @@ bool rji_filters_is_hole(const struct rji_filters *f, uint32_t region, uint64_t 
 
 	if (!f->set || f->hole_fd[region] < 0)
 		return false;
-	rji_memory_holes_next(f->hole_fd[region], f->hole_offset[region], &known, &offset_bytes,
-			      end);
+	rji_memory_holes_next(f->hole_fd[region], f->hole_offset[region],
+			      f->set->region[region].host, &known, &offset_bytes, end);
 	return offset_bytes == end;
 }
 
@@ -197,7 +197,7 @@ static void find_holes(struct rji_lane_filter *lf, const struct rji_pageset_regi
 	while (at < end) {
 		uint64_t hole = at, data_end;
 
-		data_end = rji_memory_holes_next(fd, lf->f->hole_offset[span->region],
+		data_end = rji_memory_holes_next(fd, lf->f->hole_offset[span->region], r->host,
 						 &lf->known[span->region], &at, end);
 		/* Whole pages only: a hole's begin is rounded up, its end down. */
 		set_bits(blank, (hole - begin + (1ull << r->page_shift) - 1) >> r->page_shift,

@@ -224,8 +224,8 @@ static int put_extent(struct file_lane *lane, const struct rji_extent *e, struct
 	while (!ret && at < end) {
 		uint64_t data = at, data_end;
 
-		data_end = rji_memory_holes_next(m->hole_fd, m->fd_offset, &lane->known[e->region],
-						 &data, end);
+		data_end = rji_memory_holes_next(m->hole_fd, m->fd_offset, m->host,
+						 &lane->known[e->region], &data, end);
 		if (data > at)
 			ret = put_holes(lane, e->region, at, data, err);
 		if (!ret && data < data_end) {

@@ -8,10 +8,14 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+/* Of one question to mincore(2). */
+#define LOOK_PAGES 256u
 
 /* A line of /proc/self/maps (proc(5)). */
 struct mapping {
@@ -70,34 +74,69 @@ int rji_memory_holes_open(const struct rj_region *r, uint64_t *fd_offset_p)
 	return open(proc, O_RDONLY | O_CLOEXEC);
 }
 
-/* Learn the stretch of data at or after offset. False: there is none, it is holes to the end. */
-static bool ask(int fd, uint64_t offset, struct rji_known_data *known)
+/*
+ * The first data of [from, to), by the file; to: there is none. False: it does not tell, and all may be data.
+ * A jump over holes of any length.
+ */
+static bool next_data(int fd, uint64_t from, uint64_t to, uint64_t *data_p)
 {
-	off_t data = lseek(fd, (off_t)offset, SEEK_DATA), hole;
+	off_t data = lseek(fd, (off_t)from, SEEK_DATA);
 
-	if (data < 0 && errno == ENXIO)
-		return false;
-	*known = (struct rji_known_data){ offset, UINT64_MAX };
-	if (data < 0) /* it does not tell: all of it may hold something */
-		return true;
-	hole = lseek(fd, data, SEEK_HOLE);
-	known->begin = (uint64_t)data;
-	if (hole > data)
-		known->end = (uint64_t)hole;
-	return true;
+	bool tells = data >= 0 || errno == ENXIO;
+
+	*data_p = !tells ? from : data < 0 || (uint64_t)data > to ? to : (uint64_t)data;
+	return tells;
 }
 
-uint64_t rji_memory_holes_next(int fd, uint64_t fd_offset, struct rji_known_data *known,
-			       uint64_t *at, uint64_t end)
+/* Where data ends that begins at from: a walk page by page, as far as it goes, not only to some end. */
+static uint64_t data_end(int fd, uint64_t from)
 {
-	uint64_t from = fd_offset + *at, to = fd_offset + end;
-	bool is_known = known->begin <= from && from < known->end;
+	off_t hole = lseek(fd, (off_t)from, SEEK_HOLE);
 
-	if (!is_known && (!ask(fd, from, known) || known->begin >= to)) {
-		*at = end;
-		return end;
+	return hole > (off_t)from ? (uint64_t)hole : UINT64_MAX;
+}
+
+uint64_t rji_file_holes_next(int fd, uint64_t fd_offset, struct rji_known_data *known, uint64_t *at,
+			     uint64_t end)
+{
+	uint64_t from = fd_offset + *at, to = fd_offset + end, data = from;
+
+	if (from < known->begin || from >= known->end) {
+		bool tells = next_data(fd, from, to, &data);
+
+		if (data < to)
+			*known = (struct rji_known_data){ data,
+							  tells ? data_end(fd, data) : UINT64_MAX };
+		*at = data - fd_offset;
 	}
-	if (known->begin > from)
-		*at = known->begin - fd_offset;
-	return known->end < to ? known->end - fd_offset : end;
+	return data < to && known->end < to ? known->end - fd_offset : end;
+}
+
+/* How many bytes from host on are mapped, as far as one question goes. */
+static uint64_t mapped_bytes(const char *host, uint64_t len_bytes)
+{
+	uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE), n = 0;
+	unsigned char resident[LOOK_PAGES];
+
+	if (len_bytes > LOOK_PAGES * page_bytes)
+		len_bytes = LOOK_PAGES * page_bytes;
+	if (mincore((void *)(uintptr_t)host, len_bytes, resident) < 0)
+		return 0;
+	while (n * page_bytes < len_bytes && resident[n] & 1)
+		n++;
+	return n * page_bytes < len_bytes ? n * page_bytes : len_bytes;
+}
+
+uint64_t rji_memory_holes_next(int fd, uint64_t fd_offset, const char *host,
+			       struct rji_known_data *known, uint64_t *at, uint64_t end)
+{
+	uint64_t from = fd_offset + *at, data, mapped;
+
+	if (from >= known->begin && from < known->end)
+		return rji_file_holes_next(fd, fd_offset, known, at, end);
+	if (!next_data(fd, from, fd_offset + end, &data))
+		return end;
+	*at = data - fd_offset;
+	mapped = *at < end ? mapped_bytes(host + *at, end - *at) : 0;
+	return mapped ? *at + mapped : rji_file_holes_next(fd, fd_offset, known, at, end);
 }
