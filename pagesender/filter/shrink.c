@@ -13,9 +13,21 @@
 #define RARELY 1024u
 #define LOOK_WHILE_ON 512u
 
+/* Of the time that goes into sending, what looks may take while compression is off: 1/LOOK_SHARE. */
+#define LOOK_SHARE 100u
+
 /* A look while on: the first of them only fill the socket's buffer, which then is empty. */
 #define LOOK_SPANS 8u
 #define LOOK_COUNTS 4u
+
+/* After it was turned on: its worth shows when what went before has left the link's buffers. */
+#define FAIR_TRIAL 16u
+
+/* A quarter is new: soon right behind a buffer that took the first pages for nothing. */
+static void learn(uint64_t *average, uint64_t ns)
+{
+	*average = *average ? *average - *average / 4 + ns / 4 : ns;
+}
 
 void rji_shrink_init(struct rji_shrink *s)
 {
@@ -25,11 +37,15 @@ void rji_shrink_init(struct rji_shrink *s)
 static enum rji_shrink_how next_while_on(struct rji_shrink *s)
 {
 	if (s->looking) {
-		if (--s->looking == LOOK_COUNTS)
+		if (--s->looking == LOOK_COUNTS) {
+			s->plain_before_ns = s->plain_ns;
 			s->plain_ns = 0; /* anew */
+		}
 		if (s->looking)
 			return RJI_SHRINK_NO;
 		s->wait = LOOK_WHILE_ON;
+		if (!s->plain_ns) /* nothing had to be sent */
+			s->plain_ns = s->plain_before_ns;
 		s->on = s->packed_ns < s->plain_ns;
 		if (s->on) /* that was true for long enough */
 			s->backoff = FIRST_LOOK;
@@ -45,25 +61,38 @@ enum rji_shrink_how rji_shrink_next(struct rji_shrink *s)
 {
 	if (s->on)
 		return next_while_on(s);
-	if (s->plain_ns < HOPELESS_NS || --s->wait)
+	if (s->wait)
+		s->wait--;
+	if (s->wait || s->plain_ns < HOPELESS_NS || s->since_look_ns < s->look_ns * LOOK_SHARE)
 		return RJI_SHRINK_NO;
 	s->wait = s->backoff;
+	s->since_look_ns = 0;
 	return RJI_SHRINK_PIECE;
 }
 
 void rji_shrink_saw_plain(struct rji_shrink *s, uint64_t pages, uint64_t ns)
 {
+	s->since_look_ns += ns;
 	if (pages)
-		rji_average(&s->plain_ns, ns / pages);
+		learn(&s->plain_ns, ns / pages);
 }
 
-static void turn(struct rji_shrink *s, bool on)
+static void turn_on(struct rji_shrink *s)
 {
-	s->on = on;
+	s->on = true;
 	s->looking = 0;
-	if (!on && s->backoff < RARELY) /* also where a piece had promised more */
+	s->wait = LOOK_WHILE_ON;
+	s->trial = FAIR_TRIAL;
+}
+
+/* A piece had promised more: the next one is believed later. */
+static void turn_off(struct rji_shrink *s)
+{
+	s->on = false;
+	s->looking = 0;
+	if (s->backoff < RARELY)
 		s->backoff *= 2;
-	s->wait = on ? LOOK_WHILE_ON : s->backoff;
+	s->wait = s->backoff;
 }
 
 void rji_shrink_saw_packed(struct rji_shrink *s, uint64_t pages, uint64_t ns)
@@ -71,16 +100,21 @@ void rji_shrink_saw_packed(struct rji_shrink *s, uint64_t pages, uint64_t ns)
 	if (!pages)
 		return;
 	rji_average(&s->packed_ns, ns / pages);
-	if (s->on && s->packed_ns > s->plain_ns)
-		turn(s, false);
+	if (s->trial)
+		s->trial--;
+	else if (s->on && s->packed_ns > s->plain_ns)
+		turn_off(s);
 }
 
 void rji_shrink_saw_piece(struct rji_shrink *s, uint64_t pages, uint64_t len_bytes, uint64_t ns)
 {
-	uint64_t guess = ns / pages + s->plain_ns * len_bytes / (pages * PAGE_BYTES);
+	uint64_t pack_ns = ns / pages, link_ns = s->plain_ns * len_bytes / (pages * PAGE_BYTES);
+	uint64_t guess = pack_ns > link_ns ? pack_ns : link_ns;
 
 	if (s->on)
 		return;
 	s->packed_ns = guess;
-	turn(s, guess < s->plain_ns - s->plain_ns / 8);
+	s->look_ns = ns;
+	if (guess < s->plain_ns - s->plain_ns / 8)
+		turn_on(s);
 }
