@@ -205,7 +205,7 @@ static bool pack_one(struct rji_stage *st, const struct rji_extent *e, const voi
 }
 
 /* Enough for the first of them, for which nothing is in the caches yet, not to tell too much. */
-#define PIECE_PAGES 48u
+#define PIECE_PAGES 32u
 
 void rji_stage_pack(struct rji_stage *st, bool all, uint64_t *pages_p, uint64_t *bytes_p)
 {
