@@ -14,7 +14,6 @@
 #define REUSE (4u << 20) /* bytes a second, of free memory */
 
 static struct migrate_opts o = {
-	.lane_nice = 10,
 	.transport = "auto",
 	.guest = "auto",
 	.workload_text = "uniform:50M",
@@ -79,7 +78,7 @@ static const struct bench_option options[] = {
 	BENCH_TEXT("cpus", &o.cpus, "LIST",
 		   "CPUs that the library's threads stay on at this end, as 0-3,8 (all)"),
 	BENCH_NUMBER("lane-nice", &o.lane_nice, "N", 0, 19,
-		     "how far threads that move pages give way to vCPUs on the same CPUs (10)"),
+		     "how far threads that move pages give way to vCPUs on the same CPUs (0)"),
 	BENCH_NUMBER("max-downtime", &o.max_downtime_ms, "MS", 1, 2000000,
 		     "how long the guest may stand still (300)"),
 	BENCH_CHOICE("strict-downtime", &o.strict_text, "on|off",

@@ -35,7 +35,6 @@ void rj_opts_init(struct rj_opts *o)
 		.traffic_class = -1,
 		.registration = RJ_REGISTER_DEFAULT,
 		.filters = RJ_FILTER_ALL,
-		.lane_nice = 10,
 	};
 }
 

@@ -144,7 +144,7 @@ struct rj_opts {
 	 */
 	uint32_t throttle_max_percent;
 	uint32_t lane_nice; /* 0 to 19: threads that move pages are at least so nice (nice(2)), so
-			     * that vCPUs on the same CPUs come first. 10 */
+			     * that vCPUs on the same CPUs come first. 0 */
 	uint32_t filters;   /* source: enum rj_filter, or'ed. RJ_FILTER_ALL */
 	uint64_t
 		delta_cache_bytes; /* source: old pages kept for RJ_FILTER_DELTA; 0: an eighth of the
