@@ -223,7 +223,10 @@ static uint32_t take_out_chunk(struct kvm_ring *kr, struct vcpu_ring *r)
 	return n;
 }
 
-/* KVM says that the ring is full. Clean entries at fetch, with others behind? KVM pushes in order: it has lost them. */
+/*
+ * KVM says that the ring is full. Clean entries at fetch, with DIRTY ones behind? KVM pushes in order: it has lost them.
+ * RESET ones there only wait for the reset of a ring from which somebody has just collected.
+ */
 static void fill_hole(struct kvm_ring *kr, struct vcpu_ring *r)
 {
 	uint32_t n = 0;
@@ -231,7 +234,7 @@ static void fill_hole(struct kvm_ring *kr, struct vcpu_ring *r)
 	pthread_mutex_lock(&r->lock);
 	while (n < r->n_gfns && !flags_of(entry(r, r->fetch + n)))
 		n++;
-	if (r->located && n && n < r->n_gfns) {
+	if (r->located && n && flags_of(entry(r, r->fetch + n)) == KVM_DIRTY_GFN_F_DIRTY) {
 		for (uint32_t i = 0; i < n; i++) /* pairs with KVM's acquire */
 			__atomic_store_n(&entry(r, r->fetch + i)->flags, KVM_DIRTY_GFN_F_RESET,
 					 __ATOMIC_RELEASE);

@@ -413,6 +413,16 @@ Test(kvm_ring, ring_with_one_clean_entry_has_not_overflowed)
 	collect();
 }
 
+/* Somebody collects between the exit of the vCPU and its call. */
+Test(kvm_ring, full_ring_that_was_just_collected_has_not_overflowed)
+{
+	fill_up(&vcpus[0]);
+	collect();
+	cr_assert_eq(rj_kvm_ring_full(t, vcpus[0].fd), 0);
+	cr_assert_not(is_full(&vcpus[0]));
+	collect(); /* and nothing was lost */
+}
+
 Test(kvm_ring, vcpu_that_does_not_get_on_is_told)
 {
 	int ret = 0;
