@@ -57,14 +57,34 @@ static int consume(struct iovec *iov, size_t n)
 	return used;
 }
 
+/*
+ * What one call moves at most. A kernel without preemption gives the CPU to nobody else, a vCPU for one, before the
+ * call returns, and making the pages that are received into can take longer than copying.
+ */
+#define TURN_BYTES ((size_t)256 << 10)
+
+/* The vectors of one turn, of which the first may have to be cut: *cut_p is what it had. */
+static size_t take_turn(struct iovec *iov, int n, size_t *cut_p)
+{
+	size_t bytes = 0, m = 0;
+
+	*cut_p = iov->iov_len;
+	while (m < (size_t)n && m < IOV_MAX && bytes + iov[m].iov_len <= TURN_BYTES)
+		bytes += iov[m++].iov_len;
+	if (m)
+		return m;
+	iov->iov_len = TURN_BYTES;
+	return 1;
+}
+
 /* Send or receive all of iov: try first, wait only when the kernel has no room or no data. */
 static int transfer(int fd, struct iovec *iov, int n, bool sending, uint64_t deadline_ns,
 		    const struct rji_stop *stop)
 {
 	while (n) {
-		struct msghdr msg = { .msg_iov = iov,
-				      .msg_iovlen = (size_t)(n < IOV_MAX ? n : IOV_MAX) };
+		struct msghdr msg = { .msg_iov = iov };
 		ssize_t done;
+		size_t cut;
 		int used;
 
 		if (!iov->iov_len) { /* no bytes to move would read as the peer's end */
@@ -72,7 +92,9 @@ static int transfer(int fd, struct iovec *iov, int n, bool sending, uint64_t dea
 			n--;
 			continue;
 		}
+		msg.msg_iovlen = take_turn(iov, n, &cut);
 		done = sending ? sendmsg(fd, &msg, MSG_NOSIGNAL) : recvmsg(fd, &msg, 0);
+		iov->iov_len = cut;
 		if (done > 0 || (done == 0 && sending)) {
 			used = consume(iov, (size_t)done);
 			iov += used;

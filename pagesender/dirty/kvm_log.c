@@ -36,8 +36,11 @@
  * costs next to nothing and the pages get protected window by window as they are first re-armed.
  */
 
-/* Pages a CLEAR call covers at most, which bounds the stack; a call costs the guest a TLB flush. */
-#define CLEAR_PAGES (64u * 1024)
+/*
+ * Pages a CLEAR call covers at most: vCPUs that fault wait for KVM's mmu_lock meanwhile, and the call costs the guest a
+ * TLB flush.
+ */
+#define CLEAR_PAGES 1024u
 
 struct log_slot {
 	struct rji_kvm_slot k;
