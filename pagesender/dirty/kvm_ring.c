@@ -189,13 +189,15 @@ static uint32_t take_out_batch(struct kvm_ring *kr, struct vcpu_ring *r)
 }
 
 /*
- * Is there no clean entry? Back from fetch are those that are RESET, then, if any, clean ones. KVM may make room as we
+ * Is there no clean entry? Most often the next is one. Else, back from fetch are those that are RESET, then, if any, clean ones. KVM may make room as we
  * look, from the other end: what is DIRTY there tells something only if the entry before is RESET still.
  */
 static bool is_full(const struct vcpu_ring *r)
 {
 	uint32_t n, flags;
 
+	if (!flags_of(entry(r, r->fetch)))
+		return false;
 	do {
 		n = 1;
 		while (n < r->n_gfns && flags_of(entry(r, r->fetch - n)) == KVM_DIRTY_GFN_F_RESET)

@@ -23,12 +23,6 @@
 /* After it was turned on: its worth shows when what went before has left the link's buffers. */
 #define FAIR_TRIAL 16u
 
-/* A quarter is new: soon right behind a buffer that took the first pages for nothing. */
-static void learn(uint64_t *average, uint64_t ns)
-{
-	*average = *average ? *average - *average / 4 + ns / 4 : ns;
-}
-
 void rji_shrink_init(struct rji_shrink *s)
 {
 	*s = (struct rji_shrink){ .wait = FIRST_LOOK, .backoff = FIRST_LOOK };
@@ -73,14 +67,13 @@ enum rji_shrink_how rji_shrink_next(struct rji_shrink *s)
 void rji_shrink_saw_plain(struct rji_shrink *s, uint64_t pages, uint64_t ns)
 {
 	s->since_look_ns += ns;
-	if (pages)
-		learn(&s->plain_ns, ns / pages);
+	if (pages) /* soon right behind a buffer that took the first pages for nothing */
+		rji_average_of(&s->plain_ns, ns / pages, 4);
 }
 
 static void turn_on(struct rji_shrink *s)
 {
 	s->on = true;
-	s->looking = 0;
 	s->wait = LOOK_WHILE_ON;
 	s->trial = FAIR_TRIAL;
 }

@@ -204,16 +204,13 @@ static bool pack_one(struct rji_stage *st, const struct rji_extent *e, const voi
 	return true;
 }
 
-/* Enough for the first of them, for which nothing is in the caches yet, not to tell too much. */
-#define PIECE_PAGES 32u
-
 void rji_stage_pack(struct rji_stage *st, bool all, uint64_t *pages_p, uint64_t *bytes_p)
 {
 	uint64_t pages = 0, bytes = 0, began = rji_now_ns();
 	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < st->n_pages; i++) {
-		bool wanted = all || pages < PIECE_PAGES;
+		bool wanted = all || pages < RJI_PIECE_PAGES;
 
 		pages += wanted ? st->pages[i].len_bytes / PAGE_BYTES : 0;
 		if (wanted && pack_one(st, &st->pages[i], st->from[i], &bytes))

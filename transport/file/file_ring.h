@@ -29,8 +29,7 @@
  * away waits for one, and finds nothing pinned. Where the kernel refuses, transfers go on without.
  */
 #define RJI_RING_PIECES 16u
-#define RJI_RING_PIECE_BYTES (2u << 20) /* meant; up to RJI_RING_MAX_PIECE_BYTES work */
-#define RJI_RING_MAX_PIECE_BYTES (1u << 30)
+#define RJI_RING_MAX_PIECE_BYTES (1u << 30) /* a longer one goes without */
 
 struct rji_file_buffers {
 	_Atomic int refused;	/* -errno; since then all rings go without */

@@ -14,8 +14,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* Of one question to mincore(2). */
-#define LOOK_PAGES 256u
+/* Of one question to mincore(2): a span. */
+#define LOOK_PAGES 512u
 
 /* A line of /proc/self/maps (proc(5)). */
 struct mapping {
@@ -81,7 +81,6 @@ int rji_memory_holes_open(const struct rj_region *r, uint64_t *fd_offset_p)
 static bool next_data(int fd, uint64_t from, uint64_t to, uint64_t *data_p)
 {
 	off_t data = lseek(fd, (off_t)from, SEEK_DATA);
-
 	bool tells = data >= 0 || errno == ENXIO;
 
 	*data_p = !tells ? from : data < 0 || (uint64_t)data > to ? to : (uint64_t)data;
@@ -94,22 +93,6 @@ static uint64_t data_end(int fd, uint64_t from)
 	off_t hole = lseek(fd, (off_t)from, SEEK_HOLE);
 
 	return hole > (off_t)from ? (uint64_t)hole : UINT64_MAX;
-}
-
-uint64_t rji_file_holes_next(int fd, uint64_t fd_offset, struct rji_known_data *known, uint64_t *at,
-			     uint64_t end)
-{
-	uint64_t from = fd_offset + *at, to = fd_offset + end, data = from;
-
-	if (from < known->begin || from >= known->end) {
-		bool tells = next_data(fd, from, to, &data);
-
-		if (data < to)
-			*known = (struct rji_known_data){ data,
-							  tells ? data_end(fd, data) : UINT64_MAX };
-		*at = data - fd_offset;
-	}
-	return data < to && known->end < to ? known->end - fd_offset : end;
 }
 
 /* How many bytes from host on are mapped, as far as one question goes. */
@@ -130,13 +113,19 @@ static uint64_t mapped_bytes(const char *host, uint64_t len_bytes)
 uint64_t rji_memory_holes_next(int fd, uint64_t fd_offset, const char *host,
 			       struct rji_known_data *known, uint64_t *at, uint64_t end)
 {
-	uint64_t from = fd_offset + *at, data, mapped;
+	uint64_t from = fd_offset + *at, to = fd_offset + end;
 
-	if (from >= known->begin && from < known->end)
-		return rji_file_holes_next(fd, fd_offset, known, at, end);
-	if (!next_data(fd, from, fd_offset + end, &data))
-		return end;
-	*at = data - fd_offset;
-	mapped = *at < end ? mapped_bytes(host + *at, end - *at) : 0;
-	return mapped ? *at + mapped : rji_file_holes_next(fd, fd_offset, known, at, end);
+	if (from < known->begin || from >= known->end) {
+		uint64_t data, mapped;
+		bool tells = next_data(fd, from, to, &data);
+
+		*at = data - fd_offset;
+		if (data == to)
+			return end;
+		mapped = tells && host ? mapped_bytes(host + *at, end - *at) : 0;
+		if (mapped)
+			return *at + mapped;
+		*known = (struct rji_known_data){ data, tells ? data_end(fd, data) : UINT64_MAX };
+	}
+	return known->end < to ? known->end - fd_offset : end;
 }

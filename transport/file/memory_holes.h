@@ -28,13 +28,9 @@ struct rji_known_data {
  * begin, its end is returned, which more data may follow. *at == end: there is none.
  *
  * Where data ends mincore(2) tells by the page tables, in a tenth of the time and no further than asked; the
- * file does for what was swapped out.
+ * file does for what was swapped out. host NULL: the file is mapped nowhere, and tells all.
  */
 uint64_t rji_memory_holes_next(int fd, uint64_t fd_offset, const char *host,
 			       struct rji_known_data *known, uint64_t *at, uint64_t end);
-
-/* The same of a file that is not mapped. */
-uint64_t rji_file_holes_next(int fd, uint64_t fd_offset, struct rji_known_data *known, uint64_t *at,
-			     uint64_t end);
 
 #endif

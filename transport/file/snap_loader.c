@@ -115,7 +115,8 @@ static int check_nothing(const struct rji_snap_reader *r, uint64_t offset, uint6
 	struct rji_known_data known = { 0 };
 
 	while (offset < end) {
-		uint64_t data_end = rji_file_holes_next(r->meta_fd, 0, &known, &offset, end);
+		uint64_t data_end =
+			rji_memory_holes_next(r->meta_fd, 0, NULL, &known, &offset, end);
 
 		while (offset < data_end) {
 			uint64_t len = data_end - offset < sizeof(block) ? data_end - offset

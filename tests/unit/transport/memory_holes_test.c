@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -17,6 +18,20 @@ static char *ram;
 static int mem_fd, fd;
 static uint64_t fd_offset;
 static uint64_t expected[(N_PAGES + 63) / 64], found[(N_PAGES + 63) / 64];
+static uint64_t swapped[(N_PAGES + 63) / 64]; /* out, as far as mincore() tells */
+
+/* The kernel's, which calls pages that are swapped out not resident. */
+int mincore(void *at, size_t len_bytes, unsigned char *resident)
+{
+	uint64_t first = (uint64_t)((char *)at - ram) / PAGE;
+	int ret = (int)syscall(SYS_mincore, at, len_bytes, resident);
+
+	for (uint64_t i = 0; !ret && i < len_bytes / PAGE; i++) {
+		if (rji_bitmap_test(swapped, first + i))
+			resident[i] = 0;
+	}
+	return ret;
+}
 
 static void setup(void)
 {
@@ -32,6 +47,7 @@ static void setup(void)
 	cr_assert(fd >= 0 && fd_offset == BEFORE);
 	memset(expected, 0, sizeof(expected));
 	memset(found, 0, sizeof(found));
+	memset(swapped, 0, sizeof(swapped));
 }
 
 static void teardown(void)
@@ -50,8 +66,14 @@ static void touch(uint64_t from, uint64_t to)
 	rji_bitmap_set_range(expected, from, to - from);
 }
 
-/* What is in the file and not in the page tables, as pages that were swapped out are. */
-static void touch_behind(uint64_t from, uint64_t to)
+static void touch_and_swap_out(uint64_t from, uint64_t to)
+{
+	touch(from, to);
+	rji_bitmap_set_range(swapped, from, to - from);
+}
+
+/* Not by this mapping. */
+static void write_file(uint64_t from, uint64_t to)
 {
 	for (uint64_t i = from; i < to; i++)
 		cr_assert(pwrite(mem_fd, "x", 1, (off_t)(BEFORE + i * PAGE)) == 1);
@@ -98,8 +120,8 @@ Test(memory_holes, full_memory_has_none)
 Test(memory_holes, stretches_of_both)
 {
 	touch(0, 3);
-	touch(100, 400); /* over the end of one question */
-	touch(401, 402);
+	touch(100, 600); /* over the end of one question */
+	touch(601, 602);
 	touch(1400, N_PAGES);
 	look(0, N_PAGES);
 	expect_same(0, N_PAGES);
@@ -116,9 +138,20 @@ Test(memory_holes, every_second_page)
 Test(memory_holes, data_that_is_not_mapped_is_data)
 {
 	touch(10, 20);
-	touch_behind(20, 700);
+	write_file(20, 700);
 	touch(900, 1000);
-	touch_behind(1000, 1100);
+	write_file(1000, 1100);
+	look(0, N_PAGES);
+	expect_same(0, N_PAGES);
+}
+
+Test(memory_holes, data_that_is_swapped_out_is_data)
+{
+	touch(10, 20);
+	touch_and_swap_out(20, 700);
+	touch_and_swap_out(720, 800);
+	touch(900, 1000);
+	touch_and_swap_out(1000, 1100);
 	look(0, N_PAGES);
 	expect_same(0, N_PAGES);
 }
@@ -126,7 +159,7 @@ Test(memory_holes, data_that_is_not_mapped_is_data)
 Test(memory_holes, only_what_was_asked)
 {
 	touch(50, 60);
-	touch_behind(60, 70);
+	touch_and_swap_out(60, 70);
 	look(55, 65);
 	expect_same(55, 65);
 	cr_expect_eq(rji_bitmap_weight(found, (N_PAGES + 63) / 64), 10);
