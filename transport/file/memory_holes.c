@@ -14,7 +14,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* Of one question to mincore(2): a span. */
+/* Of questions to mincore(2): of the first, and of all for a stretch together, a span. */
+#define FIRST_LOOK_PAGES 32u
 #define LOOK_PAGES 512u
 
 /* A line of /proc/self/maps (proc(5)). */
@@ -95,19 +96,35 @@ static uint64_t data_end(int fd, uint64_t from)
 	return hole > (off_t)from ? (uint64_t)hole : UINT64_MAX;
 }
 
-/* How many bytes from host on are mapped, as far as one question goes. */
+/* How many of n pages from host on are mapped, of LOOK_PAGES at most. */
+static uint64_t mapped_pages(const char *host, uint64_t n, uint64_t page_bytes)
+{
+	unsigned char resident[LOOK_PAGES];
+	uint64_t mapped = 0;
+
+	if (mincore((void *)(uintptr_t)host, n * page_bytes, resident) < 0)
+		return 0;
+	while (mapped < n && resident[mapped] & 1)
+		mapped++;
+	return mapped;
+}
+
+/* How many bytes from host on are mapped, of a span at most: short stretches are not to cost a look at a long one. */
 static uint64_t mapped_bytes(const char *host, uint64_t len_bytes)
 {
-	uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE), n = 0;
-	unsigned char resident[LOOK_PAGES];
+	uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE), n, more, mapped = 0;
+	uint64_t end = (len_bytes + page_bytes - 1) / page_bytes;
 
-	if (len_bytes > LOOK_PAGES * page_bytes)
-		len_bytes = LOOK_PAGES * page_bytes;
-	if (mincore((void *)(uintptr_t)host, len_bytes, resident) < 0)
-		return 0;
-	while (n * page_bytes < len_bytes && resident[n] & 1)
-		n++;
-	return n * page_bytes < len_bytes ? n * page_bytes : len_bytes;
+	if (end > LOOK_PAGES)
+		end = LOOK_PAGES;
+	do {
+		n = mapped + FIRST_LOOK_PAGES;
+		if (n > end - mapped)
+			n = end - mapped;
+		more = mapped_pages(host + mapped * page_bytes, n, page_bytes);
+		mapped += more;
+	} while (more == n && mapped < end);
+	return mapped * page_bytes < len_bytes ? mapped * page_bytes : len_bytes;
 }
 
 uint64_t rji_memory_holes_next(int fd, uint64_t fd_offset, const char *host,
