@@ -44,15 +44,10 @@ static inline void rji_figures_add(struct rji_filter_figures *f, const struct rj
 	rji_figure_add(&f->applied, a->applied);
 }
 
-/* A moving average of what a page costs, of which one share of so many is new. */
-static inline void rji_average_of(uint64_t *ns, uint64_t seen, uint64_t shares)
-{
-	*ns = *ns ? *ns - *ns / shares + seen / shares : seen;
-}
-
+/* A moving average of what a page costs. */
 static inline void rji_average(uint64_t *ns, uint64_t seen)
 {
-	rji_average_of(ns, seen, 8);
+	*ns = *ns ? *ns - *ns / 8 + seen / 8 : seen;
 }
 
 #endif

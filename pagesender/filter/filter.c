@@ -375,7 +375,7 @@ static void choose_copies(struct rji_lane_filter *lf, const struct rji_pageset_r
 	if (all)
 		memcpy(lf->copy, span->bits, n * sizeof(*lf->copy));
 	else if (lf->how == RJI_SHRINK_PIECE)
-		lf->copy[0] |= span->bits[0] & ((1ull << RJI_PIECE_PAGES) - 1);
+		lf->copy[0] |= span->bits[0] & 0xffff;
 }
 
 void rji_lane_filter_span(struct rji_lane_filter *lf, struct rji_span *span)

@@ -13,15 +13,9 @@
 #define RARELY 1024u
 #define LOOK_WHILE_ON 512u
 
-/* Of the time that goes into sending, what looks may take while compression is off: 1/LOOK_SHARE. */
-#define LOOK_SHARE 100u
-
 /* A look while on: the first of them only fill the socket's buffer, which then is empty. */
 #define LOOK_SPANS 8u
 #define LOOK_COUNTS 4u
-
-/* After it was turned on: its worth shows when what went before has left the link's buffers. */
-#define FAIR_TRIAL 16u
 
 void rji_shrink_init(struct rji_shrink *s)
 {
@@ -55,37 +49,25 @@ enum rji_shrink_how rji_shrink_next(struct rji_shrink *s)
 {
 	if (s->on)
 		return next_while_on(s);
-	if (s->wait)
-		s->wait--;
-	if (s->wait || s->plain_ns < HOPELESS_NS || s->since_look_ns < s->look_ns * LOOK_SHARE)
+	if (s->plain_ns < HOPELESS_NS || --s->wait)
 		return RJI_SHRINK_NO;
 	s->wait = s->backoff;
-	s->since_look_ns = 0;
 	return RJI_SHRINK_PIECE;
 }
 
 void rji_shrink_saw_plain(struct rji_shrink *s, uint64_t pages, uint64_t ns)
 {
-	s->since_look_ns += ns;
-	if (pages) /* soon right behind a buffer that took the first pages for nothing */
-		rji_average_of(&s->plain_ns, ns / pages, 4);
+	if (pages)
+		rji_average(&s->plain_ns, ns / pages);
 }
 
-static void turn_on(struct rji_shrink *s)
+static void turn(struct rji_shrink *s, bool on)
 {
-	s->on = true;
-	s->wait = LOOK_WHILE_ON;
-	s->trial = FAIR_TRIAL;
-}
-
-/* A piece had promised more: the next one is believed later. */
-static void turn_off(struct rji_shrink *s)
-{
-	s->on = false;
+	s->on = on;
 	s->looking = 0;
-	if (s->backoff < RARELY)
+	if (!on && s->backoff < RARELY) /* also where a piece had promised more */
 		s->backoff *= 2;
-	s->wait = s->backoff;
+	s->wait = on ? LOOK_WHILE_ON : s->backoff;
 }
 
 void rji_shrink_saw_packed(struct rji_shrink *s, uint64_t pages, uint64_t ns)
@@ -93,21 +75,16 @@ void rji_shrink_saw_packed(struct rji_shrink *s, uint64_t pages, uint64_t ns)
 	if (!pages)
 		return;
 	rji_average(&s->packed_ns, ns / pages);
-	if (s->trial)
-		s->trial--;
-	else if (s->on && s->packed_ns > s->plain_ns)
-		turn_off(s);
+	if (s->on && s->packed_ns > s->plain_ns)
+		turn(s, false);
 }
 
 void rji_shrink_saw_piece(struct rji_shrink *s, uint64_t pages, uint64_t len_bytes, uint64_t ns)
 {
-	uint64_t pack_ns = ns / pages, link_ns = s->plain_ns * len_bytes / (pages * PAGE_BYTES);
-	uint64_t guess = pack_ns > link_ns ? pack_ns : link_ns;
+	uint64_t guess = ns / pages + s->plain_ns * len_bytes / (pages * PAGE_BYTES);
 
 	if (s->on)
 		return;
 	s->packed_ns = guess;
-	s->look_ns = ns;
-	if (guess < s->plain_ns - s->plain_ns / 8)
-		turn_on(s);
+	turn(s, guess < s->plain_ns - s->plain_ns / 8);
 }

@@ -9,20 +9,16 @@
  * When to compress, for one lane: only while it makes pages leave sooner.
  *
  *   off   what a page costs to send is measured all the time. Now and then one piece is compressed, to see
- *         what that costs and how small it becomes; on if the dearer of compressing and sending, which go on at
- *         the same time where the link has a buffer, would be cheaper.
+ *         what that costs and how small it becomes; on if both together would be faster.
  *   on    what a page costs with both is measured all the time. Now and then some spans go out as they are,
- *         for the link may have become faster; off if that is so. Each time that a piece had promised
- *         too much, the next one is looked at later.
+ *         for the link may have become faster; off if that is so.
  *
  * All times are nanoseconds a page of 4096 bytes.
  */
 struct rji_shrink {
 	bool on;
-	uint32_t wait, backoff; /* spans until the next look; and at least, once it is off */
+	uint32_t wait, backoff; /* spans until the next look; how long that was */
 	uint32_t looking;	/* spans left of a look while on */
-	uint32_t trial;		/* what is packed before it is judged */
-	uint64_t look_ns, since_look_ns; /* what a look cost; what was sent since then did */
 	uint64_t plain_ns, packed_ns, plain_before_ns;
 };
 

@@ -210,7 +210,7 @@ void rji_stage_pack(struct rji_stage *st, bool all, uint64_t *pages_p, uint64_t 
 	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < st->n_pages; i++) {
-		bool wanted = all || pages < RJI_PIECE_PAGES;
+		bool wanted = all || !pages;
 
 		pages += wanted ? st->pages[i].len_bytes / PAGE_BYTES : 0;
 		if (wanted && pack_one(st, &st->pages[i], st->from[i], &bytes))

@@ -21,8 +21,6 @@
  */
 #define RJI_STAGE_BYTES (1u << 20)
 #define RJI_STAGE_MAX_EXTENTS 256u
-/* Compressed to see what it becomes: enough for the first of it, which finds the caches cold, not to tell too much. */
-#define RJI_PIECE_PAGES 32u
 #define RJI_STAGE_PAGE_SHIFT 12u /* only regions with pages of this size */
 
 struct rji_stage {

@@ -483,7 +483,7 @@ Test(filter, a_few_pages_are_compressed_to_see_and_then_all)
 	for (int i = 0; i < 10 && !seen; i++) {
 		sort(0, SPAN_PAGES);
 		seen = lf.how == RJI_SHRINK_PIECE;
-		cr_assert_eq(count(lf.copy), seen ? 32 : 0);
+		cr_assert_eq(count(lf.copy), seen ? 16 : 0);
 	}
 	cr_assert(seen);
 	lf.shrink.on = true;

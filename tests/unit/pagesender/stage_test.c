@@ -377,10 +377,10 @@ Test(stage, one_piece_is_compressed_to_see)
 	fill_text(0, 40);
 	put(0, 40, false);
 	rji_stage_pack(st, false, &pages, &bytes);
-	cr_assert_eq(pages, 32);
-	cr_assert_lt(bytes, 16 * PAGE);
-	cr_assert_eq(st->n_pages, 1);
-	cr_assert_eq(st->n_coded, 2);
+	cr_assert_eq(pages, 16);
+	cr_assert_lt(bytes, 8 * PAGE);
+	cr_assert_eq(st->n_pages, 2);
+	cr_assert_eq(st->n_coded, 1);
 	deliver();
 	cr_assert(!memcmp(source, destination, 40 * PAGE));
 }
