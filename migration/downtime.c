@@ -19,7 +19,10 @@ static const struct {
 #define GUESS_RATE (100ull << 20)
 #define STATE_RATE (200ull << 20) /* at which a VMM gathers and digests device state */
 
-/* Rounds shorter than this say more about latency than about the rate. */
+/*
+ * Rounds shorter than this say more about latency than about the rate: that is higher than what they seem to have. So
+ * they count only where it is more than the bulk round had, which most of its time may have looked for something to send.
+ */
 #define TELLING_NS (2 * RJI_NS_PER_MS)
 
 void rji_estimate_saw(struct rji_estimate *e, uint64_t value)
@@ -70,10 +73,11 @@ void rji_downtime_saw_round(struct rji_downtime_model *m, uint64_t bytes, uint64
 
 	m->surprise_ns /= 2;
 	forget_slowly(m);
-	if (took < TELLING_NS && m->rate_bytes_per_s.n)
-		return;
 	bytes = (uint64_t)((__uint128_t)bytes * RJI_NS_PER_S / (took ? took : 1));
 	if (!bytes)
+		return;
+	if (took < TELLING_NS && m->rate_bytes_per_s.n &&
+	    !(m->bulk_only && !bulk && bytes > m->rate_bytes_per_s.mean))
 		return;
 	if (m->bulk_only && !bulk)
 		m->rate_bytes_per_s.n = 0; /* that was another kind of work */

@@ -157,9 +157,7 @@ int guest_memory_alloc(struct guest_memory *m, const struct guest_opts *o, char 
 	uint64_t available = available_bytes();
 	int ret;
 
-	if (o->fill_none)
-		return guest_memory_reserve(m, o->size_bytes, why, why_bytes);
-	if (o->size_bytes > available && o->memory != GUEST_MEMORY_HUGETLB) {
+	if (o->size_bytes > available && o->memory != GUEST_MEMORY_HUGETLB && !o->fill_none) {
 		snprintf(why, why_bytes,
 			 "a guest of %" PRIu64 " MiB does not fit: this machine has %" PRIu64
 			 " MiB available; take a smaller size, or --guest marked",

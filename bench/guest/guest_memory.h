@@ -15,7 +15,7 @@ struct guest_memory {
 };
 
 /* Real memory of the kind asked for; a memfd lets holes be told and others map it. -ENOMEM with why
- * if this machine has not that much. */
+ * if this machine has not that much and the guest is to fill it. */
 int guest_memory_alloc(struct guest_memory *m, const struct guest_opts *o, char *why,
 		       size_t why_bytes);
 /* Have all of it present, as a destination's memory is that was used before. */

@@ -75,6 +75,20 @@ Test(downtime, round_after_the_bulk_round_replaces_its_rate)
 	cr_assert_eq(m.rate_bytes_per_s.mean, 1000000000);
 }
 
+/* 400 GiB of holes were looked at, and then a fast link is done in no time, round after round. */
+Test(downtime, short_round_that_is_faster_replaces_the_bulk_rate)
+{
+	rji_downtime_init(&m, 0);
+	rji_downtime_saw_round(&m, 1000000, 1000 * MS, 0, true);
+	rji_downtime_saw_round(&m, 100, MS / 2, 0, false);
+	cr_assert(m.bulk_only, "it may be latency alone");
+	rji_downtime_saw_round(&m, 1000000, 1 * MS, 0, false);
+	cr_assert_not(m.bulk_only);
+	cr_assert_eq(m.rate_bytes_per_s.mean, 1000000000);
+	rji_downtime_saw_round(&m, 4000000, 1 * MS, 0, false);
+	cr_assert_eq(m.rate_bytes_per_s.mean, 1000000000, "from here on only what is long enough");
+}
+
 Test(downtime, attempt_that_was_given_up_tells_what_its_steps_take)
 {
 	struct rji_terms took = { 0 };
