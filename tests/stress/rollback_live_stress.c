@@ -225,8 +225,7 @@ static void open_both(struct run *r, struct rj_env *env)
 	o.n_lanes = 2;
 	CHECK(rj_source_open(env, &o, &r->from) == 0);
 	r->faulty.inner = &rji_tcp_transport;
-	r->faulty.fault =
-		(struct sim_fault){ .op = r->late->op, .nth = UINT32_MAX, .stall = true };
+	r->faulty.fault = (struct sim_fault){ .op = r->late->op, .nth = UINT32_MAX, .stall = true };
 	rji_session_use_transport(r->from, &stalling_tcp, &r->faulty);
 	len = guest_describe(r->source, blob, sizeof(blob));
 	CHECK(len > 0 && rj_set_setup_blob(r->from, blob, (size_t)len) == 0);

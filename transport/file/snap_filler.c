@@ -26,7 +26,7 @@
  * not known which pages of a streamer's were claimed and will not come: all of its chunks that are not there are taken away.
  *
  * What streamers have in flight is little, and less while somebody waits for a page, so that it does not wait for
- * them.
+ * them; and they let the guest begin without them.
  */
 #include "transport/file/snap_filler.h"
 
@@ -54,6 +54,10 @@
 #define IN_FLIGHT 12u	    /* pieces of a streamer */
 #define IN_FLIGHT_BEHIND 2u /* while somebody waits for a page */
 #define TAG_PAGE_BITS 50u
+
+/* Streamers begin when the guest has waited for pages and does no more, or so long after the start. */
+#define HEAD_START_NS (100 * RJI_NS_PER_MS)
+#define QUIET_NS (20 * RJI_NS_PER_MS)
 #define PAGE RJI_SNAP_PAGE_BYTES
 
 struct chunk {
@@ -83,6 +87,7 @@ struct rji_snap_filler {
 	_Atomic uint64_t next_chunk;
 	atomic_uint n_streaming;
 	atomic_uint n_serving; /* faults */
+	_Atomic uint64_t last_fault_ns;
 	atomic_bool failed;
 	pthread_mutex_t lock; /* err */
 	struct rj_error err;
@@ -314,6 +319,7 @@ static void *server_thread(void *arg)
 		/* a hint to the streamers */
 		atomic_fetch_add_explicit(&f->n_serving, 1, memory_order_relaxed);
 		serve(w, p);
+		atomic_store_explicit(&f->last_fault_ns, rji_now_ns(), memory_order_relaxed);
 		atomic_fetch_sub_explicit(&f->n_serving, 1, memory_order_relaxed);
 	}
 	if (f->filling->cpu_ns)
@@ -459,11 +465,25 @@ static void stream(struct worker *w)
 	rji_file_ring_fini(&w->ring);
 }
 
+/* A guest that begins to run touches many pages in little time, and waits for each: disk and CPUs are its alone. */
+static void give_head_start(struct rji_snap_filler *f)
+{
+	const struct timespec moment = { .tv_nsec = RJI_NS_PER_MS };
+	uint64_t until = rji_now_ns() + HEAD_START_NS, last;
+
+	do {
+		nanosleep(&moment, NULL);
+		last = atomic_load_explicit(&f->last_fault_ns, memory_order_relaxed);
+	} while (!must_stop(f) && rji_now_ns() < until &&
+		 (!last || rji_now_ns() < last + QUIET_NS));
+}
+
 static void *streamer_thread(void *arg)
 {
 	struct worker *w = arg;
 	struct rji_snap_filler *f = w->f;
 
+	give_head_start(f);
 	stream(w);
 	if (f->filling->cpu_ns)
 		atomic_fetch_add_explicit(f->filling->cpu_ns, rji_thread_cpu_ns(),
