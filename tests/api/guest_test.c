@@ -9,23 +9,13 @@
 
 #include "bench/guest/guest.h"
 #include "tests/support/fake_session.h"
+#include "tests/support/guest_checks.h"
 
 /* The guests on their own: no session moves them, this file does. */
 
 #define FREE_FIRST (16ul << 20)
 #define FREE_BYTES (24ul << 20)
 #define FREE_BLOCKS 16u
-
-static char why[512];
-
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "%s:%d: %s failed; why: %s\n", __FILE__, __LINE__, #x,     \
-				why);                                                              \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 static uint64_t now_ns(void)
 {

@@ -52,7 +52,6 @@ def one(o):
 
 def beside_qemu(o):
     """The same guest, warming up, while QEMU migrates another."""
-    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../bench/side_by_side"))
     import qemu
     from processes import free_port
 

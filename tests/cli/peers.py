@@ -227,7 +227,6 @@ def case_nothing_outlives_it():
 
 
 def case_pairs_alternate_and_medians_are_taken_pair_by_pair():
-    sys.path.insert(0, os.path.join(SOURCE, "bench/side_by_side"))
     sys.dont_write_bytecode = True
     import pairs
     pairs.say = lambda text: None

@@ -15,6 +15,7 @@
 #include "bench/guest/guest.h"
 #include "pagesender/dirty/tracker_impl.h"
 #include "tests/support/fake_session.h"
+#include "tests/support/guest_checks.h"
 
 /*
  * Guests under their trackers, without a session. First by hand: do the pages that a tracker
@@ -30,20 +31,10 @@
 #define CONTROL_PAGE 1u
 #define RING_PAGES 1024u /* small, so that it gets full all the time */
 
-static char why[512];
 static uint64_t bits[N_WORDS];
 static struct rj_tracker *t;
 static enum guest_tracker tracker;
 static uint64_t free_bytes; /* of guests to come; reused as fast as they can */
-
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "%s:%d: %s failed; why: %s\n", __FILE__, __LINE__, #x,     \
-				why);                                                              \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 static char *ram_of(const struct guest *g)
 {

@@ -16,6 +16,7 @@
 #include "pagesender/dirty/tracker_impl.h"
 #include "pagesender/harvest.h"
 #include "tests/support/fake_session.h"
+#include "tests/support/guest_checks.h"
 
 #define SIZE (256ul << 20) /* four windows */
 #define N_PAGES (SIZE / 4096)
@@ -34,15 +35,6 @@ static atomic_bool quit;
 static atomic_ulong n_copied;
 static uint64_t *copy;
 static struct rj_region region;
-static char why[512];
-
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "%s:%d: %s failed; %s\n", __FILE__, __LINE__, #x, why);    \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 /* The guest writes at the same time. */
 __attribute__((no_sanitize("thread"))) static void copy_page(uint64_t page)

@@ -18,6 +18,7 @@
 #include "bench/guest/guest.h"
 #include "migration/session_impl.h"
 #include "tests/support/fault_transport.h"
+#include "tests/support/guest_checks.h"
 
 #define SIZE (64ul << 20)
 #define MAX_DOWNTIME_MS 200u
@@ -41,16 +42,6 @@ struct run {
 };
 
 static struct rji_transport_ops stalling_tcp;
-static char why[512];
-
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "%s:%d: %s failed; why: %s\n", __FILE__, __LINE__, #x,     \
-				why);                                                              \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 static void sleep_ms(uint32_t ms)
 {
