@@ -70,6 +70,7 @@ void rji_downtime_saw_round(struct rji_downtime_model *m, uint64_t bytes, uint64
 			    uint64_t fence_ns, bool bulk)
 {
 	uint64_t took = send_ns + fence_ns; /* what the kernel buffered leaves during the fence */
+	bool after_bulk = m->bulk_only && !bulk;
 
 	m->surprise_ns /= 2;
 	forget_slowly(m);
@@ -77,9 +78,9 @@ void rji_downtime_saw_round(struct rji_downtime_model *m, uint64_t bytes, uint64
 	if (!bytes)
 		return;
 	if (took < TELLING_NS && m->rate_bytes_per_s.n &&
-	    !(m->bulk_only && !bulk && bytes > m->rate_bytes_per_s.mean))
+	    !(after_bulk && bytes > m->rate_bytes_per_s.mean))
 		return;
-	if (m->bulk_only && !bulk)
+	if (after_bulk)
 		m->rate_bytes_per_s.n = 0; /* that was another kind of work */
 	m->bulk_only = bulk;
 	rji_estimate_saw(&m->rate_bytes_per_s, bytes);

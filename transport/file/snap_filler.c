@@ -279,7 +279,7 @@ static void serve_zeros(struct rji_snap_filler *f, uint32_t region, uint64_t pag
 static void serve(struct worker *w, const char *p)
 {
 	struct rji_snap_filler *f = w->f;
-	uint64_t began = rji_now_ns(), page, took;
+	uint64_t began = rji_now_ns(), page, now, took;
 	uint32_t region;
 
 	if (!find(f, p, &region, &page))
@@ -289,7 +289,10 @@ static void serve(struct worker *w, const char *p)
 	else if (claim(f, region, page))
 		read_around(w, region, page);
 	/* else it is on its way, and placing it wakes */
-	took = rji_now_ns() - began;
+	now = rji_now_ns();
+	took = now - began;
+	/* a hint to the streamers */
+	atomic_store_explicit(&f->last_fault_ns, now, memory_order_relaxed);
 	if (f->filling->faults)
 		atomic_fetch_add_explicit(f->filling->faults, 1, memory_order_relaxed);
 	if (f->filling->fault_max_ns) {
@@ -319,7 +322,6 @@ static void *server_thread(void *arg)
 		/* a hint to the streamers */
 		atomic_fetch_add_explicit(&f->n_serving, 1, memory_order_relaxed);
 		serve(w, p);
-		atomic_store_explicit(&f->last_fault_ns, rji_now_ns(), memory_order_relaxed);
 		atomic_fetch_sub_explicit(&f->n_serving, 1, memory_order_relaxed);
 	}
 	if (f->filling->cpu_ns)
