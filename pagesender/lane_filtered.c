@@ -62,14 +62,20 @@ static int gather_clears(struct rji_lane_sender *lane, const struct rji_span *sp
 static void pack(struct rji_lane_sender *lane, uint64_t *pages)
 {
 	struct rji_stage *st = lane->filter.stage;
-	uint64_t bytes, began = rji_now_ns();
+	bool piece = lane->packing == RJI_SHRINK_PIECE;
+	uint64_t bytes, began = 0;
 
 	*pages = 0;
 	if (lane->packing == RJI_SHRINK_NO || !st->n_pages)
 		return;
-	rji_stage_pack(st, lane->packing == RJI_SHRINK_ALL, pages, &bytes);
-	if (lane->packing == RJI_SHRINK_PIECE)
-		rji_shrink_saw_piece(&lane->filter.shrink, *pages, bytes, rji_now_ns() - began);
+	if (piece) {
+		rji_stage_warm_up(st);
+		began = rji_thread_cpu_ns();
+	}
+	rji_stage_pack(st, !piece, pages, &bytes);
+	if (piece)
+		rji_shrink_saw_piece(&lane->filter.shrink, *pages, bytes,
+				     rji_thread_cpu_ns() - began);
 }
 
 int rji_lane_post_stage(struct rji_lane_sender *lane)

@@ -22,6 +22,12 @@ void rji_shrink_init(struct rji_shrink *s)
 	*s = (struct rji_shrink){ .wait = FIRST_LOOK, .backoff = FIRST_LOOK };
 }
 
+/* A link that is full either way is no reason to compress. */
+static bool still_pays(const struct rji_shrink *s)
+{
+	return s->packed_ns < s->plain_ns - s->plain_ns / 16;
+}
+
 static enum rji_shrink_how next_while_on(struct rji_shrink *s)
 {
 	if (s->looking) {
@@ -34,7 +40,7 @@ static enum rji_shrink_how next_while_on(struct rji_shrink *s)
 		s->wait = LOOK_WHILE_ON;
 		if (!s->plain_ns) /* nothing had to be sent */
 			s->plain_ns = s->plain_before_ns;
-		s->on = s->packed_ns < s->plain_ns;
+		s->on = still_pays(s);
 		if (s->on) /* that was true for long enough */
 			s->backoff = FIRST_LOOK;
 		return s->on ? RJI_SHRINK_ALL : RJI_SHRINK_NO;
@@ -57,8 +63,11 @@ enum rji_shrink_how rji_shrink_next(struct rji_shrink *s)
 
 void rji_shrink_saw_plain(struct rji_shrink *s, uint64_t pages, uint64_t ns)
 {
-	if (pages)
-		rji_average(&s->plain_ns, ns / pages);
+	uint64_t seen = pages ? ns / pages : 0;
+
+	/* Half: the first only fill the socket's buffer, and a look is at few. */
+	if (seen)
+		s->plain_ns = s->plain_ns ? s->plain_ns - s->plain_ns / 2 + seen / 2 : seen;
 }
 
 static void turn(struct rji_shrink *s, bool on)
@@ -75,13 +84,14 @@ void rji_shrink_saw_packed(struct rji_shrink *s, uint64_t pages, uint64_t ns)
 	if (!pages)
 		return;
 	rji_average(&s->packed_ns, ns / pages);
-	if (s->on && s->packed_ns > s->plain_ns)
+	if (s->on && !still_pays(s))
 		turn(s, false);
 }
 
 void rji_shrink_saw_piece(struct rji_shrink *s, uint64_t pages, uint64_t len_bytes, uint64_t ns)
 {
-	uint64_t guess = ns / pages + s->plain_ns * len_bytes / (pages * PAGE_BYTES);
+	uint64_t pack = ns / pages, send = s->plain_ns * len_bytes / (pages * PAGE_BYTES);
+	uint64_t guess = pack > send ? pack : send; /* the link has what went before to carry */
 
 	if (s->on)
 		return;

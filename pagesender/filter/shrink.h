@@ -9,7 +9,8 @@
  * When to compress, for one lane: only while it makes pages leave sooner.
  *
  *   off   what a page costs to send is measured all the time. Now and then one piece is compressed, to see
- *         what that costs and how small it becomes; on if both together would be faster.
+ *         what that costs and how small it becomes; on if the dearer of both would be faster, for the link
+ *         carries what went before while the next is compressed.
  *   on    what a page costs with both is measured all the time. Now and then some spans go out as they are,
  *         for the link may have become faster; off if that is so.
  *
@@ -35,7 +36,7 @@ enum rji_shrink_how rji_shrink_next(struct rji_shrink *s);
 void rji_shrink_saw_plain(struct rji_shrink *s, uint64_t pages, uint64_t ns);
 /* So many pages were compressed, as far as they could be, and sent, all in ns. */
 void rji_shrink_saw_packed(struct rji_shrink *s, uint64_t pages, uint64_t ns);
-/* A piece of so many pages became len_bytes long in ns. */
+/* A piece of so many pages became len_bytes long in ns of CPU time: waiting for a CPU is no cost of it. */
 void rji_shrink_saw_piece(struct rji_shrink *s, uint64_t pages, uint64_t len_bytes, uint64_t ns);
 
 #endif

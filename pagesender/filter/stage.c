@@ -204,6 +204,13 @@ static bool pack_one(struct rji_stage *st, const struct rji_extent *e, const voi
 	return true;
 }
 
+void rji_stage_warm_up(struct rji_stage *st)
+{
+	if (st->n_pages && st->codes_used + st->pages[0].len_bytes <= RJI_STAGE_BYTES)
+		rji_zstd_encode(st->zstd, st->from[0], st->pages[0].len_bytes,
+				st->codes + st->codes_used, st->pages[0].len_bytes);
+}
+
 void rji_stage_pack(struct rji_stage *st, bool all, uint64_t *pages_p, uint64_t *bytes_p)
 {
 	uint64_t pages = 0, bytes = 0, began = rji_now_ns();

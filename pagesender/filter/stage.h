@@ -56,6 +56,9 @@ bool rji_stage_span(struct rji_stage *st, struct rji_pageset_region *r, const st
  */
 void rji_stage_pack(struct rji_stage *st, bool all, uint64_t *pages_p, uint64_t *bytes_p);
 
+/* Before a piece is timed that is to stand for many: the compressor has its memory then, and its code is at hand. */
+void rji_stage_warm_up(struct rji_stage *st);
+
 /* Nobody reads the copies any more. */
 void rji_stage_reset(struct rji_stage *st);
 
