@@ -21,9 +21,6 @@ enum { HOLE, FREE, ZERO, SAME, DELTA, ZSTD };
 #define ZERO_FORGET 16384u
 #define ZERO_SAMPLE_BITS 0x0001000100010001ull
 
-/* Of each span these pages are always copied and remembered, to see whether that would pay for the others. */
-#define SAMPLE_PAGES 4u
-
 /* Copying and hashing a page, until it was measured. */
 #define COPY_NS 800u
 /* What keeping an old page and making a difference of it cost. */
@@ -322,17 +319,16 @@ static bool pays(uint32_t share, uint64_t send_ns, uint64_t cost_ns)
 	return send_ns * share > cost_ns * 1024;
 }
 
-/* Some pages of the span, other ones in each but the same each time: where they lie is no pattern of the guest's. */
+/*
+ * One page of each span is copied and remembered in any case, to see whether that would pay for the others: another one
+ * in each span but the same each time, so that where it lies is no pattern of the guest's.
+ */
 static void sample(const struct rji_span *span, uint64_t *bits)
 {
-	uint64_t at = (span->first_page / RJI_WORD_BITS * 0x9e3779b97f4a7c15ull >> 40) %
-		      (span->n_pages > SAMPLE_PAGES ? span->n_pages - SAMPLE_PAGES : 1);
-	uint64_t mask[RJI_SPAN_MAX_WORDS] = { 0 };
-	uint64_t n = span->n_pages < SAMPLE_PAGES ? span->n_pages : SAMPLE_PAGES;
+	uint64_t at =
+		(span->first_page / RJI_WORD_BITS * 0x9e3779b97f4a7c15ull >> 40) % span->n_pages;
 
-	rji_bitmap_set_range(mask, at, n);
-	for (uint64_t w = 0; w < rji_bitmap_words(span->n_pages); w++)
-		bits[w] = span->bits[w] & mask[w];
+	bits[at / RJI_WORD_BITS] |= span->bits[at / RJI_WORD_BITS] & 1ull << at % RJI_WORD_BITS;
 }
 
 /* Which of the span's pages are to be copied. */
