@@ -18,6 +18,8 @@
 #define FIRST_LOOK_PAGES 32u
 #define LOOK_PAGES 512u
 
+#define STAT_BLOCK_BYTES 512u /* stat(3type) */
+
 /* A line of /proc/self/maps (proc(5)). */
 struct mapping {
 	uint64_t start, end, offset;
@@ -96,6 +98,14 @@ static uint64_t data_end(int fd, uint64_t from)
 	return hole > (off_t)from ? (uint64_t)hole : UINT64_MAX;
 }
 
+/* Nothing of the file is a hole, which is one question for a span instead of several. */
+static bool is_full(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && (uint64_t)st.st_blocks * STAT_BLOCK_BYTES >= (uint64_t)st.st_size;
+}
+
 /* How many of n pages from host on are mapped, of LOOK_PAGES at most. */
 static uint64_t mapped_pages(const char *host, uint64_t n, uint64_t page_bytes)
 {
@@ -134,8 +144,11 @@ uint64_t rji_memory_holes_next(int fd, uint64_t fd_offset, const char *host,
 
 	if (from < known->begin || from >= known->end) {
 		uint64_t data, mapped;
-		bool tells = next_data(fd, from, to, &data);
+		bool tells;
 
+		if (is_full(fd))
+			return end;
+		tells = next_data(fd, from, to, &data);
 		*at = data - fd_offset;
 		if (data == to)
 			return end;

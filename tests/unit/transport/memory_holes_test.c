@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -20,12 +21,15 @@ static uint64_t fd_offset;
 static uint64_t expected[(N_PAGES + 63) / 64], found[(N_PAGES + 63) / 64];
 static uint64_t swapped[(N_PAGES + 63) / 64]; /* out, as far as mincore() tells */
 
+static int n_asked;
+
 /* The kernel's, which calls pages that are swapped out not resident. */
 int mincore(void *at, size_t len_bytes, unsigned char *resident)
 {
 	uint64_t first = (uint64_t)((char *)at - ram) / PAGE;
 	int ret = (int)syscall(SYS_mincore, at, len_bytes, resident);
 
+	n_asked++;
 	for (uint64_t i = 0; !ret && i < len_bytes / PAGE; i++) {
 		if (rji_bitmap_test(swapped, first + i))
 			resident[i] = 0;
@@ -113,6 +117,26 @@ Test(memory_holes, untouched_memory_is_a_hole)
 Test(memory_holes, full_memory_has_none)
 {
 	touch(0, N_PAGES);
+	look(0, N_PAGES);
+	expect_same(0, N_PAGES);
+}
+
+Test(memory_holes, file_without_holes_is_not_asked_where_they_are)
+{
+	touch(0, N_PAGES);
+	look(0, N_PAGES);
+	cr_assert_gt(n_asked, 0, "there are holes outside the region");
+	cr_assert_eq(fallocate(mem_fd, 0, 0, BEFORE + LEN + PAGE), 0); /* before and behind */
+	n_asked = 0;
+	memset(found, 0, sizeof(found));
+	look(0, N_PAGES);
+	expect_same(0, N_PAGES);
+	cr_assert_eq(n_asked, 0);
+	cr_assert_eq(fallocate(mem_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			       BEFORE + 700 * PAGE, 20 * PAGE),
+		     0);
+	rji_bitmap_clear_range(expected, 700, 20);
+	memset(found, 0, sizeof(found));
 	look(0, N_PAGES);
 	expect_same(0, N_PAGES);
 }
