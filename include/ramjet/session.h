@@ -146,9 +146,9 @@ struct rj_opts {
 	uint32_t lane_nice; /* 0 to 19: threads that move pages are at least so nice (nice(2)), so
 			     * that vCPUs on the same CPUs come first. 0 */
 	uint32_t filters;   /* source: enum rj_filter, or'ed. RJ_FILTER_ALL */
-	uint64_t
-		delta_cache_bytes; /* source: old pages kept for RJ_FILTER_DELTA; 0: an eighth of the
-				     * guest, from 64 MiB to 512 MiB. Used only where it pays */
+	uint64_t delta_cache_bytes; /* source: at most so much of old pages is kept for
+				     * RJ_FILTER_DELTA; 0: 512 MiB. Never more than the guest has,
+				     * and taken only as pages are kept, where that pays */
 };
 
 RJ_API void rj_opts_init(struct rj_opts *o);

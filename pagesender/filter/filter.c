@@ -26,7 +26,7 @@ enum { HOLE, FREE, ZERO, SAME, DELTA, ZSTD };
 /* What keeping an old page and making a difference of it cost. */
 #define DELTA_NS 700u
 
-#define CACHE_MIN_BYTES (64ull << 20)
+/* Unless the VMM says otherwise. */
 #define CACHE_MAX_BYTES (512ull << 20)
 
 /* --- of a session --- */
@@ -39,12 +39,8 @@ static void ask_for_holes(struct rji_filters *f, const struct rj_region *const *
 
 static uint64_t cache_bytes(const struct rji_pageset *set, uint64_t asked)
 {
-	uint64_t bytes = asked ? asked : set->guest_bytes / 8;
+	uint64_t bytes = asked ? asked : CACHE_MAX_BYTES;
 
-	if (!asked && bytes < CACHE_MIN_BYTES)
-		bytes = CACHE_MIN_BYTES;
-	if (!asked && bytes > CACHE_MAX_BYTES)
-		bytes = CACHE_MAX_BYTES;
 	if (bytes > set->guest_bytes)
 		bytes = set->guest_bytes;
 	return bytes > RJI_OLD_PAGE_BYTES ? bytes : RJI_OLD_PAGE_BYTES;
