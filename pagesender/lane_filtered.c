@@ -11,7 +11,7 @@ void rji_lane_saw_sending(struct rji_lane_sender *lane, uint64_t bytes, uint64_t
 
 	if (!lane->filters || !pages)
 		return;
-	rji_average(&lane->filter.send_ns, ns / pages);
+	rji_average(&lane->filter.send_ns, ns / pages, 8);
 	rji_shrink_saw_plain(&lane->filter.shrink, pages, ns);
 }
 
@@ -62,20 +62,19 @@ static int gather_clears(struct rji_lane_sender *lane, const struct rji_span *sp
 static void pack(struct rji_lane_sender *lane, uint64_t *pages)
 {
 	struct rji_stage *st = lane->filter.stage;
-	bool piece = lane->packing == RJI_SHRINK_PIECE;
-	uint64_t bytes, began = 0;
+	uint64_t bytes, began;
 
 	*pages = 0;
 	if (lane->packing == RJI_SHRINK_NO || !st->n_pages)
 		return;
-	if (piece) {
-		rji_stage_warm_up(st);
-		began = rji_thread_cpu_ns();
+	if (lane->packing == RJI_SHRINK_ALL) {
+		rji_stage_pack(st, true, pages, &bytes);
+		return;
 	}
-	rji_stage_pack(st, !piece, pages, &bytes);
-	if (piece)
-		rji_shrink_saw_piece(&lane->filter.shrink, *pages, bytes,
-				     rji_thread_cpu_ns() - began);
+	rji_stage_warm_up(st);
+	began = rji_thread_cpu_ns();
+	rji_stage_pack(st, false, pages, &bytes);
+	rji_shrink_saw_piece(&lane->filter.shrink, *pages, bytes, rji_thread_cpu_ns() - began);
 }
 
 int rji_lane_post_stage(struct rji_lane_sender *lane)

@@ -44,10 +44,10 @@ static inline void rji_figures_add(struct rji_filter_figures *f, const struct rj
 	rji_figure_add(&f->applied, a->applied);
 }
 
-/* A moving average of what a page costs. */
-static inline void rji_average(uint64_t *ns, uint64_t seen)
+/* A moving average of what a page costs, of which the newest is one part in so many. */
+static inline void rji_average(uint64_t *ns, uint64_t seen, uint64_t parts)
 {
-	*ns = *ns ? *ns - *ns / 8 + seen / 8 : seen;
+	*ns = *ns ? *ns - *ns / parts + seen / parts : seen;
 }
 
 #endif

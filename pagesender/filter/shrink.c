@@ -63,11 +63,9 @@ enum rji_shrink_how rji_shrink_next(struct rji_shrink *s)
 
 void rji_shrink_saw_plain(struct rji_shrink *s, uint64_t pages, uint64_t ns)
 {
-	uint64_t seen = pages ? ns / pages : 0;
-
-	/* Half: the first only fill the socket's buffer, and a look is at few. */
-	if (seen)
-		s->plain_ns = s->plain_ns ? s->plain_ns - s->plain_ns / 2 + seen / 2 : seen;
+	/* Soon forgotten: the first only fill the socket's buffer, and a look is at few. */
+	if (pages)
+		rji_average(&s->plain_ns, ns / pages, 2);
 }
 
 static void turn(struct rji_shrink *s, bool on)
@@ -83,7 +81,7 @@ void rji_shrink_saw_packed(struct rji_shrink *s, uint64_t pages, uint64_t ns)
 {
 	if (!pages)
 		return;
-	rji_average(&s->packed_ns, ns / pages);
+	rji_average(&s->packed_ns, ns / pages, 8);
 	if (s->on && !still_pays(s))
 		turn(s, false);
 }

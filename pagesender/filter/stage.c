@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "pagesender/filter/stage.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/bitmap.h"
@@ -172,7 +173,7 @@ bool rji_stage_span(struct rji_stage *st, struct rji_pageset_region *r, const st
 	}
 	took = rji_now_ns() - began;
 	if (n)
-		rji_average(&st->page_ns, took / n);
+		rji_average(&st->page_ns, took / n, 8);
 	st->same_account.cost_ns += took;
 	st->same_account.applied += n;
 	st->delta_account.came += seen.checked - seen.same;
@@ -184,15 +185,20 @@ bool rji_stage_span(struct rji_stage *st, struct rji_pageset_region *r, const st
 	return !full;
 }
 
+/* To behind the codes that are there: how long it is. Not above 0: not short enough to be sent, or no room. */
+static int encode(struct rji_stage *st, const struct rji_extent *e, const void *from)
+{
+	if (st->codes_used + e->len_bytes > RJI_STAGE_BYTES)
+		return -ENOSPC;
+	return rji_zstd_encode(st->zstd, from, e->len_bytes, st->codes + st->codes_used,
+			       MAX_PACKED_BYTES(e->len_bytes));
+}
+
 /* What it became, and whether that is short enough to be sent. */
 static bool pack_one(struct rji_stage *st, const struct rji_extent *e, const void *from,
 		     uint64_t *bytes)
 {
-	int len = st->codes_used + e->len_bytes > RJI_STAGE_BYTES
-			  ? -1
-			  : rji_zstd_encode(st->zstd, from, e->len_bytes,
-					    st->codes + st->codes_used,
-					    MAX_PACKED_BYTES(e->len_bytes));
+	int len = encode(st, e, from);
 
 	*bytes += len > 0 ? (uint32_t)len : e->len_bytes;
 	if (len <= 0)
@@ -206,9 +212,8 @@ static bool pack_one(struct rji_stage *st, const struct rji_extent *e, const voi
 
 void rji_stage_warm_up(struct rji_stage *st)
 {
-	if (st->n_pages && st->codes_used + st->pages[0].len_bytes <= RJI_STAGE_BYTES)
-		rji_zstd_encode(st->zstd, st->from[0], st->pages[0].len_bytes,
-				st->codes + st->codes_used, st->pages[0].len_bytes);
+	if (st->n_pages)
+		encode(st, &st->pages[0], st->from[0]);
 }
 
 void rji_stage_pack(struct rji_stage *st, bool all, uint64_t *pages_p, uint64_t *bytes_p)
