@@ -144,11 +144,10 @@ uint64_t rji_memory_holes_next(int fd, uint64_t fd_offset, const char *host,
 
 	if (from < known->begin || from >= known->end) {
 		uint64_t data, mapped;
-		bool tells;
+		bool tells = next_data(fd, from, to, &data);
 
-		if (is_full(fd))
+		if (data == from && is_full(fd)) /* behind a hole there is no need to ask */
 			return end;
-		tells = next_data(fd, from, to, &data);
 		*at = data - fd_offset;
 		if (data == to)
 			return end;
