@@ -19,12 +19,19 @@ except OSError:  # an older kernel, or one without huge pages
 """
 
 
+def meminfo(name, otherwise=None):
+    """A figure of /proc/meminfo, as it stands there: KiB, or a number of huge pages; otherwise: where it is not told."""
+    with open("/proc/meminfo") as lines:
+        for line in lines:
+            if line.startswith(name + ":"):
+                return int(line.split()[1])
+    if otherwise is None:
+        raise Failed("/proc/meminfo does not tell " + name)
+    return otherwise
+
+
 def available_bytes():
-    with open("/proc/meminfo") as meminfo:
-        for line in meminfo:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    raise Failed("/proc/meminfo does not tell MemAvailable")
+    return meminfo("MemAvailable") * 1024
 
 
 def need_memory(size):

@@ -18,7 +18,7 @@ import subprocess
 import sys
 
 import migrate
-from machine import touch_memory  # by migrate's path
+from machine import meminfo, touch_memory  # by migrate's path
 from migrate import check
 
 MIB = 1 << 20
@@ -154,9 +154,7 @@ def case_a_few_bytes_of_a_page_go_as_a_difference():
 
 def backings(size):
     """Of two guests; huge pages only where somebody has set enough aside."""
-    with open("/proc/meminfo") as meminfo:
-        figures = dict(line.split()[:2] for line in meminfo)
-    huge = int(figures.get("HugePages_Free:", 0)) * int(figures.get("Hugepagesize:", 0)) * 1024
+    huge = meminfo("HugePages_Free", 0) * meminfo("Hugepagesize", 0) * 1024
     return ["memfd", "anon", "thp"] + (["hugetlb"] if huge >= 2 * size else [])
 
 
