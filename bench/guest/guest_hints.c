@@ -222,9 +222,6 @@ static bool has_room(const struct guest *g)
 	       GUEST_HINTS_N;
 }
 
-/* It races with whoever reads guest RAM to send it, as guests do; so do those below. */
-#define AS_GUESTS_DO __attribute__((no_sanitize("thread")))
-
 AS_GUESTS_DO static void hint(struct guest *g, uint64_t page, uint64_t n)
 {
 	uint64_t *control = words_at(g, GUEST_CONTROL);

@@ -68,7 +68,8 @@ static uint64_t base_of(uint64_t seed, uint64_t number)
 	return mix(mix(seed + 1) + number * GUEST_MIX_1);
 }
 
-void guest_page_fill(uint64_t *words, uint64_t seed, uint64_t number, uint64_t first_word)
+AS_GUESTS_DO void guest_page_fill(uint64_t *words, uint64_t seed, uint64_t number,
+				  uint64_t first_word)
 {
 	uint64_t base = base_of(seed, number);
 

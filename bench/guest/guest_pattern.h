@@ -28,6 +28,12 @@
 #define GUEST_MIX_2 0xbf58476d1ce4e5b9ull
 
 /*
+ * Of a function that writes guest RAM, as guests and their devices do: it races with the lanes, which read
+ * RAM to send it. What is written is marked dirty and sent again, so TSan need not look.
+ */
+#define AS_GUESTS_DO __attribute__((no_sanitize("thread")))
+
+/*
  * What RAM is used for, in pages: [0, work_end) the guest uses, of which its workload writes all above
  * GUEST_LOW_BYTES; up to free_end is free (guest_free.h); up to zero_end there are zeros that were
  * written; the rest was never touched.

@@ -60,9 +60,9 @@ static int synthetic_track(struct guest *g, char *why, size_t why_bytes)
 	return 0;
 }
 
-/* Write s. It races with whoever reads guest RAM to send it, as guests do. payload.S does the same. */
-__attribute__((no_sanitize("thread"))) static void write_page(const struct guest_workload *w,
-							      volatile uint64_t *words, uint64_t s)
+/* Write s. payload.S does the same. */
+AS_GUESTS_DO static void write_page(const struct guest_workload *w, volatile uint64_t *words,
+				    uint64_t s)
 {
 	switch (w->kind) {
 	case WORKLOAD_SAME: words[0] = words[0]; break;
@@ -75,7 +75,7 @@ __attribute__((no_sanitize("thread"))) static void write_page(const struct guest
 	}
 }
 
-__attribute__((no_sanitize("thread"))) static void write_chunk(struct guest_ticker *gt, uint64_t n)
+AS_GUESTS_DO static void write_chunk(struct guest_ticker *gt, uint64_t n)
 {
 	struct guest *g = gt->g;
 	bool mark = g->tracked_by_marks;
