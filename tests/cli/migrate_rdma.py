@@ -204,7 +204,7 @@ def case_contents_that_come_back_over_rdma():
     same, rng = 0, random.Random(6)
     for i in range(100 if os.environ.get("RJ_TEST_LONG") else 4):
         guest = "kvm" if HAS_KVM and i % 2 else "synthetic"
-        end = completed(run("--transport", "rdma", "--guest", guest, "--size", "32M", "--workload", "aba:2M", "--lanes",
+        end = completed(run("--transport", "rdma", "--guest", guest, "--size", "32M", "--workload", "aba:64M", "--lanes",
                             str(rng.choice([1, 2, 3])), "--filters", rng.choice(["same", "same,delta"]), "--seed",
                             str(rng.randrange(1 << 30)), "--verify", *PATIENT, timeout=300),
                         transport="rdma", verified=True)
