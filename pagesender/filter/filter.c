@@ -25,10 +25,6 @@ enum { HOLE, FREE, ZERO, SAME, DELTA, ZSTD };
 #define COPY_NS 800u
 /* What keeping an old page and making a difference of it cost. */
 #define DELTA_NS 700u
-/* So many pages in one of so many spans are a sample; one sample in so many is kept to make differences of. */
-#define SAMPLE_PAGES 4u
-#define SAMPLE_SPANS 4u
-#define SAMPLE_OLD 4u
 
 /* Unless the VMM says otherwise. */
 #define CACHE_MAX_BYTES (512ull << 20)
@@ -320,22 +316,15 @@ static bool pays(uint32_t share, uint64_t send_ns, uint64_t cost_ns)
 }
 
 /*
- * A sample is copied and remembered in any case, to see whether that would pay for the other pages too. It is of neighbours,
- * so that what is kept of them lies side by side: the first touch of memory to keep it in is most of what it costs. They are
- * the same each time, and elsewhere in each span, so that where they lie is no pattern of the guest's. False: none here.
+ * One page of each span is copied and remembered in any case, to see whether that would pay for the others: another one
+ * in each span but the same each time, so that where it lies is no pattern of the guest's.
  */
-static bool sample(const struct rji_span *span, uint64_t number, uint64_t *bits)
+static void sample(const struct rji_span *span, uint64_t *bits)
 {
-	uint64_t group = number / SAMPLE_SPANS, mixed = group * 0x9e3779b97f4a7c15ull;
-	uint64_t at = (mixed >> 40) % span->n_pages / SAMPLE_PAGES * SAMPLE_PAGES;
-	unsigned int first;
+	uint64_t at =
+		(span->first_page / RJI_WORD_BITS * 0x9e3779b97f4a7c15ull >> 40) % span->n_pages;
 
-	if (number % SAMPLE_SPANS != (mixed >> 32) % SAMPLE_SPANS)
-		return false;
-	first = (unsigned int)(at % RJI_WORD_BITS);
-	bits[at / RJI_WORD_BITS] |= span->bits[at / RJI_WORD_BITS] &
-				    rji_word_mask(first, first + SAMPLE_PAGES);
-	return true;
+	bits[at / RJI_WORD_BITS] |= span->bits[at / RJI_WORD_BITS] & 1ull << at % RJI_WORD_BITS;
 }
 
 /* Which of the span's pages are to be copied. */
@@ -343,7 +332,6 @@ static void choose_copies(struct rji_lane_filter *lf, const struct rji_pageset_r
 			  const struct rji_span *span)
 {
 	uint64_t n = rji_bitmap_words(span->n_pages), came = 0;
-	uint64_t number = span->first_page / r->span_pages;
 	const struct rji_filters *f = lf->f;
 	const struct rji_area *area;
 	bool all, always = f->copy_always && lf->turn++ % 4;
@@ -370,10 +358,11 @@ static void choose_copies(struct rji_lane_filter *lf, const struct rji_pageset_r
 							 lf->send_ns, copy_ns + DELTA_NS));
 		all = all || lf->want_old ||
 		      pays(rji_area_same_share(f->same, area), lf->send_ns, copy_ns);
-		if (!all && sample(span, number, lf->copy))
-			lf->want_old = f->old && number / SAMPLE_SPANS % SAMPLE_OLD == 0;
+		if (!all)
+			sample(span, lf->copy);
+		lf->want_old = lf->want_old || (f->old && !all);
 	}
-	if (always && lf->stage->zstd && number % 2)
+	if (always && lf->stage->zstd && span->first_page / r->span_pages % 2)
 		lf->how = RJI_SHRINK_ALL;
 	if (all)
 		memcpy(lf->copy, span->bits, n * sizeof(*lf->copy));
